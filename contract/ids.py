@@ -1,0 +1,49 @@
+"""Identifiers, their one pattern, and how a task's id is built from its run's."""
+
+import re
+from typing import Annotated, Final, NewType
+from zlib import crc32
+
+from pydantic import StringConstraints
+
+OrgId = NewType("OrgId", str)
+GatewayId = NewType("GatewayId", str)
+DeviceId = NewType("DeviceId", str)
+JobId = NewType("JobId", str)
+RunId = NewType("RunId", str)
+TaskId = NewType("TaskId", str)
+
+# One pattern for every id: no character of it has a meaning in a topic, an ACL, a path or SQL
+# (CVE-2017-7650: an id of `#` or `+` once walked past mosquitto's patterns).
+ID_PATTERN: Final = r"[a-z0-9][a-z0-9-]{0,62}"
+_ID: Final = re.compile(ID_PATTERN)
+_SLUG_GAP: Final = re.compile(r"[^a-z0-9]+")
+
+Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+DEFAULT_ORG: Final = OrgId("default")
+SHARDS: Final = 32
+
+
+def is_id(text: str) -> bool:
+    return _ID.fullmatch(text) is not None
+
+
+def slug(name: str) -> str:
+    """An id made from a free-text name; empty when the name holds no letter or digit of ASCII."""
+    return _SLUG_GAP.sub("-", name.lower()).strip("-")[:63].rstrip("-")
+
+
+def task_id(run: str, ordinal: int) -> TaskId:
+    return TaskId(f"{run}-{ordinal}")
+
+
+def run_of(task: str) -> RunId:
+    """The run a task id names: everything before its last hyphen."""
+    return RunId(task.rpartition("-")[0])
+
+
+def shard_of(org: str, gateway: str) -> str:
+    """The gateway's shard as two hex digits: crc32 of `org/gateway`, modulo 32."""
+    return f"{crc32(f'{org}/{gateway}'.encode()) % SHARDS:02x}"
