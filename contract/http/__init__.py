@@ -1,0 +1,22 @@
+"""Bodies of the HTTP API under `/api/v1`, for server and client alike.
+
+Times are RFC 3339 in UTC, durations milliseconds with a name ending in `_ms`. Fields are only ever
+added, so a client ignores those it does not know.
+"""
+
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+T = TypeVar("T")
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Page(Body, Generic[T]):
+    """A page of a list. `next_cursor` is null on the last one; it is opaque and bound to its list."""
+
+    items: list[T]
+    next_cursor: str | None = None

@@ -1,0 +1,75 @@
+"""Devices, gateways and artifacts."""
+
+from datetime import datetime
+
+from pydantic import Field, JsonValue
+
+from contract.http import Body
+from contract.http.runs import Waiting
+from contract.ids import Id
+
+
+class Device(Body):
+    id: str
+    gateway: str | None
+    type: str = ""
+    name: str = ""
+    driver: str = ""
+    address: str = ""
+    link: str = "unknown"
+    tags: dict[str, JsonValue] = Field(default_factory=dict)
+    attributes: dict[str, JsonValue] = Field(default_factory=dict)
+    state: dict[str, JsonValue] = Field(default_factory=dict)
+    held_by: str | None = None
+    last_heard_at: datetime | None = None
+    created_at: datetime | None = None
+
+
+class NewGateway(Body):
+    id: Id
+    name: str = Field(default="", max_length=256)
+
+
+class Gateway(Body):
+    """`online` is a hint: a message of the current session within three heartbeats."""
+
+    id: str
+    name: str = ""
+    online: bool = False
+    in_conflict: bool = False
+    version: str = ""
+    verbs: list[str] = Field(default_factory=list)
+    journal: str | None = None
+    devices: int = 0
+    open_tasks: int = 0
+    refused_items: int = 0
+    orphaned_tasks: int = 0
+    dropped: dict[str, int] = Field(default_factory=dict)
+    last_heard_at: datetime | None = None
+    created_at: datetime | None = None
+    waiting_for: Waiting | None = None
+
+
+class GatewayWithToken(Gateway):
+    """The answer to creating a gateway: its token is shown here, and never again."""
+
+    token: str
+
+
+class Artifact(Body):
+    """An immutable file. `image_version` and `image_hash` are set when it is an MCUboot image."""
+
+    name: str
+    sha256: str
+    size: int
+    media_type: str = "application/octet-stream"
+    image_version: str | None = None
+    image_hash: str | None = None
+    created_at: datetime
+    created_by: str = ""
+
+
+class Version(Body):
+    product: str = "roundsman"
+    version: str
+    incarnation: str = ""

@@ -1,0 +1,25 @@
+"""Jobs: saving and reading definitions. The document itself is `contract.job_document`."""
+
+from datetime import datetime
+
+from pydantic import Field, JsonValue
+
+from contract.http import Body
+from contract.http.runs import Run
+
+
+class Job(Body):
+    """A job, with its current, else latest run. `revision` is also its ETag."""
+
+    id: str
+    name: str
+    description: str = ""
+    type: str = ""
+    resource: str = "device"
+    revision: int = 1
+    created_at: datetime
+    updated_at: datetime
+    created_by: str = ""
+    last_run_at: datetime | None = None
+    run: Run | None = None
+    document: dict[str, JsonValue] = Field(default_factory=dict)

@@ -1,0 +1,55 @@
+"""Errors of the API: RFC 9457 problem documents with a stable `code`."""
+
+from typing import Final
+
+from pydantic import Field
+
+from contract.http import Body
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+class ProblemItem(Body):
+    """One thing that is wrong, with its place: `file`, line and key for documents."""
+
+    message: str
+    key: str = ""
+    line: int | None = None
+    column: int | None = None
+
+
+class Problem(Body):
+    """`code` is for programs, `title` and `detail` for people; `help` says what to do next."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str = ""
+    help: str = ""
+    request_id: str = ""
+    errors: list[ProblemItem] = Field(default_factory=list)
+    run: str | None = Field(default=None, description="with `run_in_flight`: the run that is")
+
+
+# code -> (HTTP status, title)
+CODES: Final[dict[str, tuple[int, str]]] = {
+    "invalid": (422, "The request is not valid"),
+    "document_invalid": (422, "The document is not valid"),
+    "not_performed": (422, "This release does not perform that"),
+    "image_invalid": (422, "The file is not a firmware image"),
+    "unknown_artifact": (422, "The job names an artifact that does not exist"),
+    "not_authenticated": (401, "A token is needed"),
+    "not_permitted": (403, "The token does not allow this"),
+    "not_found": (404, "There is no such thing"),
+    "exists": (409, "It exists already"),
+    "run_in_flight": (409, "The job has a run in flight"),
+    "run_ended": (409, "The run has ended"),
+    "name_taken": (409, "The name stands for something else"),
+    "changed": (412, "Somebody changed it first"),
+    "too_large": (413, "It is too large"),
+    "range_invalid": (416, "The range lies outside the artifact"),
+    "storage_full": (507, "The disk is full"),
+    "unavailable": (503, "The service is not ready"),
+    "internal": (500, "We made a mistake"),
+}

@@ -1,0 +1,85 @@
+"""Tasks of a run, their attempts and the steps of those."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field, JsonValue
+
+from contract.http import Body
+from contract.http.runs import Waiting
+from contract.lifecycle import StepStatus, TaskStatus
+
+
+class TaskFailure(Body):
+    """Why it failed: the code, its sentence, what the case was, and what a person can do."""
+
+    code: str
+    sentence: str = ""
+    text: str = ""
+    help: str = ""
+    step: str | None = None
+
+
+class Step(Body):
+    id: str
+    uses: str
+    name: str = ""
+    help: str = ""
+    status: StepStatus
+    progress: float = 0
+    tries: int = 0
+    started_at: datetime | None = None
+    skipped_at: datetime | None = None
+    completed_at: datetime | None = None
+    failure: TaskFailure | None = None
+    result: JsonValue = None
+    truncated: bool = False
+    note: str = ""
+
+
+class Attempt(Body):
+    """One try. `late_outcome` is what its gateway reported after it had ended."""
+
+    attempt: int
+    status: TaskStatus
+    begun: bool = False
+    gateway: str
+    revision: int = 0
+    offered_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    failure: TaskFailure | None = None
+    result: JsonValue = None
+    steps: list[Step] = Field(default_factory=list)
+    late_outcome: dict[str, JsonValue] | None = None
+
+
+class Task(Body):
+    """A row of a run's task table."""
+
+    id: str
+    run: str
+    job: str
+    ordinal: int
+    target: str
+    device: str | None = None
+    gateway: str | None = None
+    status: TaskStatus
+    attempt: int = 0
+    tries: int = 0
+    attempts_allowed: int = 1
+    progress: Annotated[float, Field(ge=0, le=100)] = 0
+    current_step: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    last_triggered_at: datetime | None = None
+    due_at: datetime | None = None
+    failure: TaskFailure | None = None
+    waiting_for: Waiting | None = None
+
+
+class TaskDetail(Task):
+    """A task with every attempt, the newest first."""
+
+    attempts: list[Attempt] = Field(default_factory=list)
+    log: list[dict[str, JsonValue]] = Field(default_factory=list)
