@@ -295,11 +295,7 @@ def _template_problems(place: Place, text: str) -> Iterator[tuple[Place, str]]:
 def not_performed(document: JobDocument) -> list[Place]:
     """Places of the document that this release reads but does not perform."""
     given = document.model_dump(by_alias=True, exclude_defaults=True, exclude_none=True)
-    places = [
-        Place(key)
-        for key in _NOT_PERFORMED
-        if _at(given, key) not in (None, [], {}, False)
-    ]
+    places = [Place(key) for key in _NOT_PERFORMED if _at(given, key) not in (None, [], {}, False)]
     if document.targets.resource != "device":
         places.append(Place(("targets", "resource")))
     if not isinstance(document.steps, list):

@@ -45,9 +45,7 @@ class StepStatus(StrEnum):
 
 R, T, S = RunStatus, TaskStatus, StepStatus
 
-RUN_ENDS: Final = frozenset(
-    {R.SUCCEEDED, R.PARTIALLY_SUCCEEDED, R.FAILED, R.CANCELLED, R.REPLACED}
-)
+RUN_ENDS: Final = frozenset({R.SUCCEEDED, R.PARTIALLY_SUCCEEDED, R.FAILED, R.CANCELLED, R.REPLACED})
 RUN_MOVES: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
     R.SCHEDULED: frozenset({R.RUNNING, R.PAUSED, R.CANCELLED, R.REPLACED, R.FAILED}),
     R.RUNNING: frozenset(
@@ -56,9 +54,7 @@ RUN_MOVES: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
     R.PAUSING: frozenset(
         {R.PAUSED, R.RUNNING, R.CANCELLING, R.SUCCEEDED, R.PARTIALLY_SUCCEEDED, R.FAILED}
     ),
-    R.PAUSED: frozenset(
-        {R.RUNNING, R.CANCELLING, R.SUCCEEDED, R.PARTIALLY_SUCCEEDED, R.FAILED}
-    ),
+    R.PAUSED: frozenset({R.RUNNING, R.CANCELLING, R.SUCCEEDED, R.PARTIALLY_SUCCEEDED, R.FAILED}),
     R.CANCELLING: frozenset({R.CANCELLED, R.REPLACED}),
     # "retry failed" opens an ended run again; nothing else does.
     R.SUCCEEDED: frozenset({R.RUNNING}),

@@ -378,9 +378,7 @@ class Reply(Message):
     failure: Failure | None = None
 
 
-AnyMessage = (
-    Presence | Hello | Report | Call | Welcome | Offer | Cancel | Receipt | Reply
-)
+AnyMessage = Presence | Hello | Report | Call | Welcome | Offer | Cancel | Receipt | Reply
 MODELS: Final[dict[Kind, type[Message]]] = {
     Kind.PRESENCE: Presence,
     Kind.HELLO: Hello,

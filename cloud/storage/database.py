@@ -77,14 +77,14 @@ def open_database(url: str) -> Database:
     if url.startswith("sqlite"):
         engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30})
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_immediate)
+        event.listen(engine, "begin", _begin)
         return Database(engine, writers=1)
     engine = create_engine(url, pool_size=READERS + POSTGRES_WRITERS, pool_pre_ping=True)
     return Database(engine, writers=POSTGRES_WRITERS)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # The driver must not open transactions by itself: _begin_immediate does.
+    # The driver must not open transactions by itself: _begin does.
     connection.isolation_level = None
     cursor = connection.cursor()
     # FULL: measured, a power cut after a commit keeps everything with it and nothing without.
@@ -101,7 +101,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.close()
 
 
-def _begin_immediate(connection: Any) -> None:
+def _begin(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN")
 
 

@@ -1,0 +1,56 @@
+"""What can go wrong at the edge, named for what the caller does next.
+
+GatewayError
+├── DeviceUnreachable     the line: try again when the link is back
+├── ReplyGarbled          the line: count it; the step may or may not have happened
+├── ArtifactUnavailable   the cloud's store: a code of `contract.failures`, and whether to try again
+├── CloudUnreachable      the cloud: keep working, send later
+├── CloudRefused          the operator: the broker or the cloud does not let us in
+├── StorageFull           the disk: retention decides what goes; job results never do
+├── StepInvalid           us, or the job: the step cannot be performed as it is written
+└── SettingsInvalid       the operator: stop at start; say file, line, key and nearest known key
+"""
+
+
+class GatewayError(Exception):
+    """The root; never raised itself."""
+
+
+class DeviceUnreachable(GatewayError):
+    pass
+
+
+class ReplyGarbled(GatewayError):
+    pass
+
+
+class ArtifactUnavailable(GatewayError):
+    """`code` is `artifact_unavailable` or `digest_mismatch`."""
+
+    def __init__(self, text: str, code: str = "artifact_unavailable") -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class CloudUnreachable(GatewayError):
+    pass
+
+
+class CloudRefused(GatewayError):
+    pass
+
+
+class StorageFull(GatewayError):
+    pass
+
+
+class StepInvalid(GatewayError):
+    """`code` is one of `contract.failures.FAILURES`."""
+
+    def __init__(self, text: str, code: str = "step_invalid") -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class SettingsInvalid(GatewayError):
+    pass
