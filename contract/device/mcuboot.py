@@ -137,34 +137,29 @@ def parse_header(image: bytes) -> ImageHeader:
     return ImageHeader(load, header_size, protected, size, flags, version)
 
 
+def read_image(image: bytes) -> Image:
+    """Read header and TLVs without checking the hash, as a device does when it lists its slots.
+
+    Bytes after the TLVs are allowed. Raises ImageInvalid with a sentence for people.
+    """
+    return _read(image)[0]
+
+
 def parse_image(image: bytes) -> Image:
     """Read and check a whole image: header, TLVs, and the hash over header, body, protected TLVs.
 
-    Bytes after the TLVs are allowed. The body of an encrypted image is hashed as plain text when
-    it is made, so its hash is read but cannot be checked here.
+    An encrypted image was hashed before it was encrypted: its hash is read but cannot be checked.
     Raises ImageInvalid with a sentence for people.
     """
-    header = parse_header(image)
-    if header.header_size < HEADER_SIZE:
-        raise ImageInvalid(f"header says it is {header.header_size} bytes long, 32 is the least")
-    body_end = header.header_size + header.image_size
-    if len(image) < body_end + _TLV.size:
-        raise ImageInvalid(
-            f"image is cut short: header and body take {body_end} bytes and TLVs follow, "
-            f"the file has {len(image)}"
-        )
-    protected, hashed_end = _protected_area(image, body_end, header.protected_tlv_size)
-    plain, end = _area(image, hashed_end, TLV_MAGIC)
-    tlvs = (*protected, *plain)
-    found = _hash_tlv(tlvs)
-    if not header.is_encrypted:
-        actual = _HASHES[TlvType(found.type)](image[:hashed_end]).digest()
-        if actual != found.value:
+    found, hash_type, hashed_end = _read(image)
+    if not found.header.is_encrypted:
+        actual = _HASHES[hash_type](image[:hashed_end]).digest()
+        if actual != found.hash:
             raise ImageInvalid(
                 f"image is damaged: its hash is {actual.hex()[:16]}..., "
-                f"its TLV says {found.value.hex()[:16]}..."
+                f"its TLV says {found.hash.hex()[:16]}..."
             )
-    return Image(header, tlvs, found.value, end)
+    return found
 
 
 def parse_version(text: str) -> ImageVersion:
@@ -180,6 +175,24 @@ def parse_version(text: str) -> ImageVersion:
     if any(number > limit for number, limit in zip(numbers, limits, strict=False)):
         raise ImageInvalid(f"image version {text!r} has a part over {limits}")
     return ImageVersion(*numbers)
+
+
+def _read(image: bytes) -> tuple[Image, TlvType, int]:
+    """Return the image, the type of its hash, and where the hashed bytes end."""
+    header = parse_header(image)
+    if header.header_size < HEADER_SIZE:
+        raise ImageInvalid(f"header says it is {header.header_size} bytes long, 32 is the least")
+    body_end = header.header_size + header.image_size
+    if len(image) < body_end + _TLV.size:
+        raise ImageInvalid(
+            f"image is cut short: header and body take {body_end} bytes and TLVs follow, "
+            f"the file has {len(image)}"
+        )
+    protected, hashed_end = _protected_area(image, body_end, header.protected_tlv_size)
+    plain, end = _area(image, hashed_end, TLV_MAGIC)
+    tlvs = (*protected, *plain)
+    found = _hash_tlv(tlvs)
+    return Image(header, tlvs, found.value, end), TlvType(found.type), hashed_end
 
 
 def _protected_area(image: bytes, start: int, size: int) -> tuple[list[Tlv], int]:
