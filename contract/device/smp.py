@@ -288,7 +288,8 @@ def max_chunk(buf_size: int, empty: Request) -> int:
     `buf_size` is the device's own (os params), in bytes: message + 4 must not be larger. The
     result may be 0 or less when not even the fixed fields fit.
     """
-    room = buf_size - FRAME_OVERHEAD - len(empty.encode(0))  # the empty data has its 1-byte head
+    # A serial frame ends at 65,533 bytes of message. The empty data has its head of one byte.
+    room = min(buf_size, 0xFFFF + 2) - FRAME_OVERHEAD - len(empty.encode(0))
     # A longer head at 24, 256 and 65,536 bytes may leave one to two bytes of room unused.
     by_head = [min(room, 23), min(room - 1, 0xFF), min(room - 2, 0xFFFF), room - 4]
     return max(by_head)
