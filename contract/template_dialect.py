@@ -120,7 +120,9 @@ def is_true(expression: str, scope: Mapping[str, JsonValue]) -> bool:
     return bool(evaluate(expression, scope))
 
 
-def _rendered(value: JsonValue, scope: Mapping[str, JsonValue], budget: Budget, depth: int) -> Any:
+def _rendered(
+    value: JsonValue, scope: Mapping[str, JsonValue], budget: Budget, depth: int
+) -> JsonValue:
     if depth > values.MAX_VALUE_DEPTH:
         raise TemplateFailed("", f"nested deeper than {values.MAX_VALUE_DEPTH} levels")
     if isinstance(value, str):
@@ -134,9 +136,8 @@ def _rendered(value: JsonValue, scope: Mapping[str, JsonValue], budget: Budget, 
 
 def _rendered_text(text: str, scope: Mapping[str, JsonValue], budget: Budget) -> JsonValue:
     parts = _template(text).parts
-    if len(parts) == 1:
-        only = parts[0]
-        return only if isinstance(only, str) else _run(text, only, scope, budget)
+    if len(parts) == 1 and not isinstance(parts[0], str):
+        return _run(text, parts[0], scope, budget)
     written: list[str] = []
     for part in parts:
         if isinstance(part, str):

@@ -161,11 +161,11 @@ def _last(budget: Budget, value: Any) -> Any:
 
 
 def _join(budget: Budget, value: Any, separator: Any = "", attribute: Any = None) -> str:
-    separator = _text("join", separator, budget)
+    between = _text("join", separator, budget)
     found = _attributes(budget, _items("join", value, budget), attribute)
     texts = [values.text_of(item, budget) for item in found]
-    budget.allow(sum(map(len, texts)) + len(separator) * len(texts))
-    return separator.join(texts)
+    budget.allow(sum(map(len, texts)) + len(between) * len(texts))
+    return between.join(texts)
 
 
 def _attributes(budget: Budget, items: list[Any], name: Any, default: Any = _ABSENT) -> list[Any]:
@@ -204,10 +204,6 @@ def _sortable(budget: Budget, name: str, value: Any, attribute: Any) -> list[tup
     return list(zip(keys, items, strict=True))
 
 
-def _folded(key: Any) -> Any:
-    return key.lower() if isinstance(key, str) else key
-
-
 def _sort(
     budget: Budget,
     value: Any,
@@ -216,10 +212,10 @@ def _sort(
     attribute: Any = None,
 ) -> list[Any]:
     pairs = _sortable(budget, "sort", value, attribute)
-    fold = (lambda key: key) if case_sensitive else _folded
-    return [
-        item for _, item in sorted(pairs, key=lambda pair: fold(pair[0]), reverse=bool(reverse))
-    ]
+    if not case_sensitive:
+        pairs = [(key.lower() if isinstance(key, str) else key, item) for key, item in pairs]
+    pairs.sort(key=lambda pair: pair[0], reverse=bool(reverse))
+    return [item for _, item in pairs]
 
 
 def _least(budget: Budget, value: Any, attribute: Any = None) -> Any:

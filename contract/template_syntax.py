@@ -6,7 +6,7 @@ our own. No code is generated and no constant is folded, so nothing runs before 
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -126,7 +126,7 @@ def _end_of_expression(text: str, begin: int) -> int:
 
 _ESCAPE: Final = re.compile(r"\\(?![\\'\"nrtbfva/0xuU])(.?)", re.S)
 _STRING: Final = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.S)
-_ENVIRONMENT: Final = Environment(optimized=False, autoescape=False)  # noqa: S701  # only parses
+_ENVIRONMENT: Final = Environment(optimized=False, autoescape=False)  # it only parses
 
 
 @lru_cache(maxsize=2048)
@@ -161,15 +161,15 @@ _CLOSING: Final = frozenset({"rparen", "rbracket", "rbrace"})
 
 
 def _bound_tokens(source: str) -> None:
-    depth = tokens = conditions = prefixes = 0
-    for token in _ENVIRONMENT.lexer.tokenize(source, state="variable"):
-        tokens += 1
+    depth = conditions = prefixes = 0
+    stream = _ENVIRONMENT.lexer.tokenize(source, state="variable")
+    for count, token in enumerate(stream):
         depth += (token.type in _OPENING) - (token.type in _CLOSING)
         conditions += token.test("name:if")
         prefixes = prefixes + 1 if token.type in ("sub", "add") or token.test("name:not") else 0
         if depth > MAX_NESTING or prefixes > MAX_NESTING or conditions > MAX_NESTING:
             raise Malformed(f"nested deeper than {MAX_NESTING}", 0)
-        if tokens > MAX_TOKENS:
+        if count >= MAX_TOKENS:
             raise Malformed(f"an expression has at most {MAX_TOKENS} words and signs", 0)
 
 
@@ -398,7 +398,7 @@ class _Compiler:
     def _call(self, node: nodes.Call) -> Evaluate:
         if not isinstance(node.node, nodes.Name) or node.node.name not in filters.FUNCTIONS:
             raise Malformed(
-                "only `range(...)` can be called; for the rest there are filters: {{ value | items }}",
+                "only `range(...)` can be called; the rest are filters: {{ value | items }}",
                 0,
             )
         if node.dyn_args or node.dyn_kwargs or node.kwargs or not node.args:
@@ -413,10 +413,10 @@ class _Compiler:
         function: Callable[..., Any],
         value: Evaluate,
         args: list[nodes.Expr],
-        kwargs: list[nodes.Keyword],
+        kwargs: Sequence[nodes.Keyword | nodes.Pair],
     ) -> Evaluate:
         given = tuple(self.present(arg) for arg in args)
-        named = tuple((pair.key, self.present(pair.value)) for pair in kwargs)
+        named = tuple((str(pair.key), self.present(pair.value)) for pair in kwargs)
         _check_call(name, function, len(given), [key for key, _ in named])
         if not given and not named:
             return lambda scope, budget: function(budget, value(scope, budget))
@@ -434,7 +434,7 @@ class _Compiler:
     def _picker(self, node: nodes.Filter) -> Evaluate:
         # map('upper'), map(attribute='a.b', default=0), select('gt', 3), selectattr('on', 'eq', 1)
         value = self.present(node.node)  # type: ignore[arg-type]  # checked by _filter
-        named = {pair.key: self.present(pair.value) for pair in node.kwargs}
+        named = {str(pair.key): self.present(pair.value) for pair in node.kwargs}
         args = list(node.args)
         by_attribute = node.name.endswith("attr") or bool(named)
         key: Evaluate = _constant(None)
