@@ -343,24 +343,26 @@ def expand(steps: Sequence[Step]) -> list[OfferedStep]:
         for plain in _macro(step) if step_library.VERBS[step.uses].macro else [step]:
             step_id = plain.id or _free(plain.uses.partition(".")[2], taken)
             taken.add(step_id)
-            offered.append(
-                OfferedStep(
-                    id=step_id,
-                    uses=plain.uses,
-                    with_=plain.with_,
-                    when=plain.when,
-                    expect=plain.expect,
-                    timeout=None if plain.timeout is None else _millis(plain.timeout),
-                    retry=OfferedRetry(
-                        attempts=plain.retry.attempts,
-                        delay=_millis(plain.retry.delay),
-                        backoff=plain.retry.backoff,
-                    ),
-                    always=plain.always,
-                    on_failure=plain.on_failure,
-                )
-            )
+            offered.append(_offered(plain, step_id))
     return offered
+
+
+def _offered(step: Step, step_id: str) -> OfferedStep:
+    retry = OfferedRetry(
+        attempts=step.retry.attempts,
+        delay=_millis(step.retry.delay),
+        backoff=step.retry.backoff,
+    )
+    fields = step.model_dump(by_alias=True, include={"uses", "with_", "when", "expect"})
+    timeout = None if step.timeout is None else _millis(step.timeout)
+    return OfferedStep(
+        id=step_id,
+        timeout=timeout,
+        retry=retry,
+        always=step.always,
+        on_failure=step.on_failure,
+        **fields,
+    )
 
 
 def _macro(step: Step) -> list[Step]:
