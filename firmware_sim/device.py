@@ -1,0 +1,105 @@
+"""One simulated device: who it is, what runs on it, and what a boot does and prints."""
+
+from dataclasses import dataclass, field, replace
+
+from firmware_sim import flash as flash_rules
+from firmware_sim.faults import Faults, TestBoot
+from firmware_sim.flash import Booted, Flash, StoredImage, Swap
+
+_SWAP_WORDS = {Swap.NONE: "none", Swap.TEST: "test", Swap.PERMANENT: "perm"}
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What never changes: the device's id, its type and its hardware."""
+
+    id: str
+    type: str = "device"
+    hardware: str = "sim"
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened to a device since the simulator started."""
+
+    boots: int = 0
+    requests: int = 0
+    frames: int = 0
+    bad_crc: int = 0
+    dropped: int = 0
+    chunks_received: int = 0
+    bytes_written: int = 0
+    resumes: int = 0
+    unplugs: int = 0
+
+
+@dataclass(slots=True)
+class Device:
+    """A device with its flash. Personalities speak for it, endpoints give it a line."""
+
+    identity: Identity
+    flash: Flash
+    faults: Faults = field(default_factory=Faults)
+    boot_time_s: float = 0.3
+    counters: Counters = field(default_factory=Counters)
+
+    @property
+    def version(self) -> str:
+        return self.flash.running.version
+
+    def boot(self) -> list[str]:
+        """Start once more, for whatever reason; return what is printed while booting."""
+        self.counters.boots += 1
+        before = self.flash
+        self.flash, booted = self._start_images(before)
+        return [
+            "*** Booting MCUboot v2.1.0-sim ***",
+            "I: Starting bootloader",
+            f"I: Swap type: {_swap_type(before)}",
+            *_notes(booted),
+            "I: Jumping to the first image slot",
+            f"*** Booting Zephyr OS build {self.identity.hardware} ***",
+            f"I: {self.identity.type} {self.identity.id} runs {self.version}",
+        ]
+
+    def _start_images(self, before: Flash) -> tuple[Flash, Booted]:
+        if before.swap is not Swap.NONE and self.faults.test_boot is TestBoot.IGNORED:
+            return replace(before, swap=Swap.NONE, upload=None), Booted.AS_BEFORE
+        after, booted = flash_rules.boot(before)
+        if booted is Booted.SWAPPED and self.faults.test_boot is TestBoot.REVERTS:
+            # It started, crashed before anyone could talk to it, and the watchdog reset it.
+            self.counters.boots += 1
+            return flash_rules.boot(replace(after, is_confirmed=False))
+        return after, booted
+
+    def status(self) -> dict[str, object]:
+        """Facts for the status file: versions, slots and counters, as JSON values."""
+        counters = self.counters
+        return {
+            "id": self.identity.id,
+            "type": self.identity.type,
+            "hardware": self.identity.hardware,
+            "version": self.version,
+            "confirmed": self.flash.is_confirmed,
+            "swap": self.flash.swap.value,
+            "slots": [_slot(self.flash.running), _slot(self.flash.other)],
+            "counters": {name: getattr(counters, name) for name in Counters.__slots__},
+        }
+
+
+def _slot(image: StoredImage | None) -> dict[str, object] | None:
+    if image is None:
+        return None
+    return {"version": image.version, "hash": image.hash.hex(), "size": len(image.data)}
+
+
+def _swap_type(before: Flash) -> str:
+    if before.swap is Swap.NONE and not before.is_confirmed:
+        return "revert"
+    return _SWAP_WORDS[before.swap]
+
+
+def _notes(booted: Booted) -> list[str]:
+    if booted is Booted.REFUSED:
+        return ["E: Image in the secondary slot is not valid!"]
+    return []

@@ -1,0 +1,1 @@
+"""Where simulated devices are reached: ptys and brokers, one kind per file."""

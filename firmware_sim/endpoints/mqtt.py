@@ -1,0 +1,252 @@
+"""MQTT devices on paho: one client each, all driven by the asyncio loop, no threads of their own.
+
+Paho on purpose: the gateway uses aiomqtt's manner of working, so both must agree on the wire.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any, Final, assert_never
+from urllib.parse import unquote, urlsplit
+
+import httpx
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from firmware_sim.personalities.mqtt import (
+    Action,
+    Disconnect,
+    Fetch,
+    MqttPersonality,
+    Publish,
+    Reboot,
+)
+
+KEEPALIVE_S: Final = 30
+FIRST_WAIT_S: Final = 0.2
+LONGEST_WAIT_S: Final = 5.0
+FETCH_TRIES: Final = 5
+
+
+class _ConnectionEnded(Exception):
+    """The connection is gone, by plan or not; `wait_s` is how long to stay away."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(wait_s)
+        self.wait_s = wait_s
+
+
+class MqttEndpoint:
+    """Gives one MQTT device its connection. `run` serves until it is cancelled.
+
+    `broker` is mqtt://[user:password@]host[:port]; `http` is shared by all devices.
+    """
+
+    def __init__(self, personality: MqttPersonality, broker: str, http: httpx.AsyncClient) -> None:
+        self.personality = personality
+        self._broker = urlsplit(broker)
+        self._http = http
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._client: paho.Client | None = None
+        self._ended: asyncio.Future[float] | None = None
+        self._fetches: asyncio.Queue[Fetch] = asyncio.Queue()
+
+    async def run(self) -> None:
+        """Boot, then keep a connection as a device does: with a growing wait between tries."""
+        self._boot()
+        try:
+            async with asyncio.TaskGroup() as loops:
+                name = self.personality.device.identity.id
+                loops.create_task(self._stay_connected(), name=f"{name}.connection")
+                loops.create_task(self._download(), name=f"{name}.download")
+        finally:
+            self._forget_timers()
+
+    async def _stay_connected(self) -> None:
+        wait_s = FIRST_WAIT_S
+        while True:
+            try:
+                await self._serve_connection()
+            except _ConnectionEnded as ended:
+                wait_s = FIRST_WAIT_S
+                await asyncio.sleep(ended.wait_s)
+            except OSError:
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+    async def _serve_connection(self) -> None:
+        """Connect and serve. Raises OSError when there is no broker, _ConnectionEnded later."""
+        loop = asyncio.get_running_loop()
+        client = self._make_client(loop)
+        self._ended = loop.create_future()
+        connection: socket.socket | None = None
+        try:
+            await asyncio.to_thread(client.reconnect)
+            connection = _socket_of(client)
+            if connection is None:
+                raise OSError("connection closed at once")
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            loop.add_reader(connection, client.loop_read)
+            self._client = client
+            self._write_on_demand(client, loop)
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1.0):
+                        raise _ConnectionEnded(await asyncio.shield(self._ended))
+                client.loop_misc()
+        finally:
+            self._client = None
+            client.on_disconnect = None
+            if connection is not None and connection.fileno() >= 0:
+                loop.remove_reader(connection)
+                loop.remove_writer(connection)
+            self._close(client)
+
+    def _make_client(self, loop: asyncio.AbstractEventLoop) -> paho.Client:
+        identity = self.personality.device.identity
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=identity.id, protocol=paho.MQTTv311
+        )
+        if self._broker.username:
+            password = unquote(self._broker.password) if self._broker.password else None
+            client.username_pw_set(unquote(self._broker.username), password)
+        will = self.personality.presence(False)
+        client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_message = self._on_message
+        client.on_disconnect = lambda *_: self._end(FIRST_WAIT_S)
+        client.on_socket_close = lambda _client, _data, sock: _forget(loop, sock)
+        client.connect_timeout = 5.0
+        host, port = self._broker.hostname or "127.0.0.1", self._broker.port or 1883
+        client.connect_async(host, port, KEEPALIVE_S)
+        return client
+
+    def _write_on_demand(self, client: paho.Client, loop: asyncio.AbstractEventLoop) -> None:
+        def register(_client: paho.Client, _data: Any, sock: Any) -> None:
+            loop.add_writer(sock, client.loop_write)
+
+        def unregister(_client: paho.Client, _data: Any, sock: Any) -> None:
+            if sock.fileno() >= 0:
+                loop.remove_writer(sock)
+
+        client.on_socket_register_write = register
+        client.on_socket_unregister_write = unregister
+        if client.want_write():
+            client.loop_write()
+
+    def _on_connect(
+        self, client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any
+    ) -> None:
+        if reason.is_failure:
+            self._end(LONGEST_WAIT_S)
+            return
+        client.subscribe(self.personality.topic("cmd"), qos=1)
+        self._act(self.personality.connected())
+
+    def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+        now_s = asyncio.get_running_loop().time()
+        self._act(self.personality.received(bytes(message.payload), now_s))
+
+    def _end(self, wait_s: float) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(wait_s)
+
+    def _close(self, client: paho.Client) -> None:
+        """Drop the connection without DISCONNECT, so that the broker sends the Will."""
+        sock = _socket_of(client)
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            client.loop_read()
+
+    def _boot(self) -> None:
+        self._forget_timers()
+        self.personality.boot(asyncio.get_running_loop().time())
+        self._end(self.personality.device.boot_time_s)
+
+    def _forget_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    def _act(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Publish():
+                    self._later(action.after_s, self._publish, action)
+                case Reboot():
+                    self._later(action.after_s, self._boot)
+                case Disconnect():
+                    self._end(action.for_s)
+                case Fetch():
+                    self._fetches.put_nowait(action)
+                case _:
+                    assert_never(action)
+
+    def _later(self, after_s: float, act: Callable[..., None], *arguments: object) -> None:
+        if after_s <= 0:
+            act(*arguments)
+            return
+
+        def fire() -> None:
+            self._timers.discard(timer)
+            act(*arguments)
+
+        timer = asyncio.get_running_loop().call_later(after_s, fire)
+        self._timers.add(timer)
+
+    def _publish(self, message: Publish) -> None:
+        """A device that is offline has nobody to tell: what it says then is lost."""
+        if self._client is not None:
+            self._client.publish(message.topic, message.payload, qos=1, retain=message.retain)
+
+    async def _download(self) -> None:
+        while True:
+            fetch = await self._fetches.get()
+            outcome = await self._fetch(fetch)
+            if isinstance(outcome, bytes):
+                self._act(self.personality.downloaded(outcome))
+            else:
+                self._act(self.personality.download_failed(outcome))
+
+    async def _fetch(self, fetch: Fetch) -> bytes | str:
+        """Download with resume by Range; return the bytes, or why it cannot be done."""
+        data = bytearray()
+        problem = "no answer"
+        for attempt in range(FETCH_TRIES):
+            if attempt:
+                await asyncio.sleep(FIRST_WAIT_S * 2**attempt)
+            try:
+                return await self._fetch_rest(fetch, data)
+            except httpx.TransportError as error:
+                problem = f"{type(error).__name__}: {error}"
+            except (httpx.InvalidURL, httpx.HTTPStatusError, ValueError) as error:
+                return str(error)
+        return problem
+
+    async def _fetch_rest(self, fetch: Fetch, data: bytearray) -> bytes:
+        headers = {"range": f"bytes={len(data)}-"} if data else {}
+        async with self._http.stream("GET", fetch.url, headers=headers) as response:
+            response.raise_for_status()
+            if response.status_code != httpx.codes.PARTIAL_CONTENT:
+                data.clear()
+            length = response.headers.get("content-length", "")
+            total = len(data) + int(length) if length.isdigit() else None
+            async for piece in response.aiter_bytes(8192):
+                data += piece
+                if len(data) > fetch.max_bytes:
+                    raise ValueError(f"more than {fetch.max_bytes} bytes, the slot is full")
+                self._act(self.personality.downloading(len(data), total))
+        return bytes(data)
+
+
+def _forget(loop: asyncio.AbstractEventLoop, sock: Any) -> None:
+    if sock.fileno() >= 0:
+        loop.remove_reader(sock)
+        loop.remove_writer(sock)
+
+
+def _socket_of(client: paho.Client) -> socket.socket | None:
+    sock = client.socket()
+    return sock if isinstance(sock, socket.socket) else None

@@ -1,0 +1,104 @@
+"""All devices of a scenario running side by side, and the status file that tells of them."""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, assert_never
+
+import httpx
+
+from firmware_sim.device import Device
+from firmware_sim.endpoints.mqtt import MqttEndpoint
+from firmware_sim.endpoints.pty import PtyEndpoint
+from firmware_sim.personalities.mqtt import MqttPersonality
+from firmware_sim.personalities.smp import SmpPersonality
+from firmware_sim.scenario import MqttSpec, SmpSpec
+
+STATUS_EVERY_S: Final = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One device with its endpoint; `path` is where it is reached."""
+
+    device: Device
+    personality: str
+    path: str
+    endpoint: PtyEndpoint | MqttEndpoint
+
+
+class Fleet:
+    """Runs every member until it is cancelled. Needs `http` open for as long as it runs."""
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        status_file: Path | None,
+        announce: Callable[[Sequence[Member]], None],
+    ) -> None:
+        self.members = members
+        self._status_file = status_file
+        self._announce = announce
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as devices:
+                for member in self.members:
+                    name = f"device.{member.device.identity.id}"
+                    devices.create_task(member.endpoint.run(), name=name)
+                devices.create_task(self._tell_status(), name="fleet.status")
+                await asyncio.sleep(0)  # each has taken its first step: the lines are plugged in
+                self._announce(self.members)
+        finally:
+            self.write_status()
+
+    async def _tell_status(self) -> None:
+        while True:
+            self.write_status()
+            await asyncio.sleep(STATUS_EVERY_S)
+
+    def write_status(self) -> None:
+        """Write the status file whole or not at all: a reader never sees half of it."""
+        if self._status_file is None:
+            return
+        devices = {
+            member.device.identity.id: {
+                "personality": member.personality,
+                "path": member.path,
+                **member.device.status(),
+            }
+            for member in self.members
+        }
+        partial = self._status_file.with_name(f"{self._status_file.name}.part")
+        partial.write_text(json.dumps({"pid": os.getpid(), "devices": devices}), encoding="utf-8")
+        os.replace(partial, self._status_file)
+
+
+def assemble(
+    specs: Sequence[SmpSpec | MqttSpec], pty_dir: Path, broker: str, http: httpx.AsyncClient
+) -> list[Member]:
+    """Give every device its personality and its endpoint; nothing is opened yet."""
+    members = []
+    for spec in specs:
+        device_id = spec.device.identity.id
+        match spec:
+            case SmpSpec():
+                link = pty_dir / device_id
+                line = PtyEndpoint(SmpPersonality(spec.device, spec.settings), link, spec.baud)
+                members.append(Member(spec.device, "smp", str(link), line))
+            case MqttSpec():
+                personality = MqttPersonality(spec.device, spec.settings)
+                connection = MqttEndpoint(personality, broker, http)
+                path = f"{_without_password(broker)}/{personality.topic('cmd')}"
+                members.append(Member(spec.device, "mqtt", path, connection))
+            case _:
+                assert_never(spec)
+    return members
+
+
+def _without_password(broker: str) -> str:
+    scheme, _, rest = broker.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2].rstrip('/')}"

@@ -1,0 +1,1 @@
+"""What a simulated device says: pure machines, one per protocol."""

@@ -1,0 +1,392 @@
+"""An SMP device on a serial console: bytes in, timed actions out.
+
+It keeps the measured manners of Zephyr 4.4.0 (or 3.4.0): what is damaged or too large is dropped
+without a word, half a line costs the next frame, logs and banners share the line.
+"""
+
+import binascii
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from contract.device.smp import (
+    HEADER_SIZE,
+    Command,
+    Group,
+    Header,
+    Op,
+    SmpInvalid,
+    decode_request,
+    encode_frame,
+    encode_message,
+)
+from contract.device.smp_frames import FIRST, FURTHER
+from firmware_sim import flash as flash_rules
+from firmware_sim.device import Device
+from firmware_sim.flash import ZEPHYR_3_4, ZEPHYR_4_4, Chunk, Flash, Refusal, Rules, StoredImage
+
+RESET_AFTER_S: Final = 0.25
+# A line leaves the receive pool when the work queue has run; without this pause a burst finds it
+# full (measured: two buffers, lines 12 ms apart all arrive, a burst of three never does).
+POOL_BUSY_S: Final = 0.001
+MAX_LINE: Final = 128
+
+NOT_SUPPORTED: Final = 8
+INVALID_VALUE: Final = 3
+# How group codes become general ones for a client of SMP version 1.
+_BAD_STATE: Final = frozenset({9, 27, 28, 32, 33})
+_INVALID: Final = frozenset({14, 19, 20, 21, 22, 23, 24, 25, 29, 30, 31})
+_OS_QUERY_UNKNOWN: Final = 3
+_SWAP_USING_MOVE: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Bytes for the line, `after_s` seconds from now."""
+
+    data: bytes
+    after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reboot:
+    """The device resets `after_s` seconds from now; `boot` is to be called then."""
+
+    after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CutLine:
+    """The line is gone, from now on for `for_s` seconds."""
+
+    for_s: float
+
+
+Action = Send | Reboot | CutLine
+
+
+@dataclass(frozen=True, slots=True)
+class SmpSettings:
+    """How this device's firmware was configured. Sizes in bytes.
+
+    `rx_lines` is the receive pool of an unpaced line (None: any burst is taken).
+    """
+
+    zephyr: str = "4.4.0"
+    buf_size: int = 384
+    buf_count: int = 4
+    rx_lines: int | None = None
+    turnaround_s: float = 0.002
+    erase_s: float = 0.05
+
+    @property
+    def is_3_4(self) -> bool:
+        return self.zephyr.startswith("3.")
+
+    @property
+    def rules(self) -> Rules:
+        return ZEPHYR_3_4 if self.is_3_4 else ZEPHYR_4_4
+
+
+class _Refused(Exception):
+    def __init__(self, rc: int, group: int | None = None) -> None:
+        super().__init__(rc, group)
+        self.rc = rc
+        self.group = group
+
+
+class SmpPersonality:
+    """Speaks SMP for one device. Call `boot` first, then `receive` with what the line brings."""
+
+    def __init__(self, device: Device, settings: SmpSettings) -> None:
+        self.device = device
+        self.settings = settings
+        self._started_s: float | None = None
+        self._up_at_s = 0.0
+        self._free_at_s = 0.0
+        self._line = bytearray()
+        self._packet: bytearray | None = None
+        self._in_pool: deque[float] = deque()
+        self._lines_in = 0
+        self._lines_out = 0
+        self._replies = 0
+        self._erasing_s = 0.0
+
+    def boot(self, now_s: float) -> list[Action]:
+        """Power on, or a reset: RAM is lost, the bootloader does its work, the banner is sent."""
+        if self._started_s is None:
+            self._started_s = now_s
+        banner = self.device.boot()
+        self._line.clear()
+        self._packet = None
+        self._in_pool.clear()
+        self._up_at_s = self._free_at_s = now_s + self.device.boot_time_s
+        pace_s = self.device.boot_time_s / len(banner)
+        return [
+            Send(line.encode() + b"\r\n", after_s=index * pace_s)
+            for index, line in enumerate(banner)
+        ]
+
+    def receive(self, data: bytes, now_s: float) -> list[Action]:
+        """Take bytes from the line; return what the device does about them, in order."""
+        if now_s < self._up_at_s:
+            return []
+        actions: list[Action] = []
+        pieces = data.split(b"\n")
+        for index, piece in enumerate(pieces):
+            self._line += piece[: MAX_LINE + 1]
+            if index == len(pieces) - 1:
+                del self._line[MAX_LINE + 1 :]
+                break
+            line = bytes(self._line)
+            self._line.clear()
+            actions += self._take_line(line, now_s)
+        return actions
+
+    def _take_line(self, line: bytes, now_s: float) -> list[Action]:
+        self._lines_in += 1
+        if not line.rstrip(b"\r") or len(line) >= MAX_LINE or not self._has_room(now_s):
+            return []
+        received = self.device.faults.spoil_line("in", line.rstrip(b"\r"), self._lines_in)
+        message = None if received is None else self._assemble(received)
+        if message is None:
+            return []
+        return self._serve(message, now_s)
+
+    def _has_room(self, now_s: float) -> bool:
+        if self.settings.rx_lines is None:
+            return True
+        while self._in_pool and now_s - self._in_pool[0] >= POOL_BUSY_S:
+            self._in_pool.popleft()
+        if len(self._in_pool) >= self.settings.rx_lines:
+            self.device.counters.dropped += 1
+            return False
+        self._in_pool.append(now_s)
+        return True
+
+    def _assemble(self, line: bytes) -> bytes | None:
+        """Add a line to the packet; return the message when it is whole, undamaged and fits."""
+        marker, text = line[:2], line[2:]
+        if marker == FIRST:
+            self._packet = bytearray()
+        if marker not in (FIRST, FURTHER) or self._packet is None:
+            return None
+        try:
+            self._packet += binascii.a2b_base64(text, strict_mode=True)
+        except binascii.Error:
+            self._packet = None
+            return None
+        packet = self._packet
+        if len(packet) < 2 or len(packet) < 2 + int.from_bytes(packet[:2], "big"):
+            return None
+        self._packet = None
+        body = bytes(packet[2:])
+        if len(body) != int.from_bytes(packet[:2], "big") or binascii.crc_hqx(body, 0) != 0:
+            self.device.counters.bad_crc += 1
+            return None
+        message = body[:-2]
+        if len(message) + 4 > self.settings.buf_size or len(message) < HEADER_SIZE:
+            self.device.counters.dropped += 1
+            return None
+        self.device.counters.frames += 1
+        return message
+
+    def _serve(self, message: bytes, now_s: float) -> list[Action]:
+        try:
+            header, payload = decode_request(message)
+        except SmpInvalid:
+            header = Header.decode(message)
+            if header.op not in (Op.READ, Op.WRITE):
+                return []
+            return self._reply(header, {"rc": INVALID_VALUE}, now_s, [])
+        counters = self.device.counters
+        counters.requests += 1
+        assert self._started_s is not None
+        if self.device.faults.is_silent(counters.requests, now_s - self._started_s):
+            return []
+        before = counters.chunks_received
+        follow_ups: list[Action] = []
+        try:
+            answer = self._answer(header, payload, follow_ups)
+        except _Refused as refused:
+            answer = self._error(header, refused)
+        if counters.chunks_received > before:
+            cut = self._cut_short(counters.chunks_received)
+            if cut:
+                return cut
+        return self._reply(header, answer, now_s, follow_ups)
+
+    def _cut_short(self, chunk: int) -> list[Action]:
+        """A planned power cut or unplugged line swallows the reply to this chunk."""
+        if chunk in self.device.faults.reboot_after_chunks:
+            return [Reboot()]
+        unplug = self.device.faults.unplug_at_chunk(chunk)
+        return [] if unplug is None else [CutLine(unplug.for_s)]
+
+    def _answer(
+        self, header: Header, payload: Mapping[str, Any], follow_ups: list[Action]
+    ) -> dict[str, Any]:
+        match (header.group, header.op, header.command):
+            case (Group.OS, Op.WRITE | Op.READ, Command.OS_ECHO):
+                return {"r": str(payload.get("d", ""))}
+            case (Group.OS, Op.WRITE, Command.OS_RESET):
+                follow_ups.append(Reboot(RESET_AFTER_S))
+                return {}
+            case (Group.OS, Op.READ, Command.OS_PARAMS):
+                return {"buf_size": self.settings.buf_size, "buf_count": self.settings.buf_count}
+            case (Group.OS, Op.READ, Command.OS_BOOTLOADER_INFO) if not self.settings.is_3_4:
+                return _bootloader(payload)
+            case (Group.IMAGE, Op.READ, Command.IMAGE_STATE):
+                return _state(self.device.flash)
+            case (Group.IMAGE, Op.WRITE, Command.IMAGE_STATE):
+                return self._set_state(payload)
+            case (Group.IMAGE, Op.WRITE, Command.IMAGE_UPLOAD):
+                return self._upload(payload)
+            case (Group.IMAGE, Op.WRITE, Command.IMAGE_ERASE):
+                self._keep(self._erased(payload))
+                return {}
+            case (Group.IMAGE, Op.READ, Command.IMAGE_SLOT_INFO) if not self.settings.is_3_4:
+                size = self.device.flash.slot_size
+                slots = [{"slot": slot, "size": size} for slot in (0, 1)]
+                slots[1]["upload_image_id"] = 0
+                return {"images": [{"image": 0, "slots": slots, "max_image_size": size}]}
+            case _:
+                raise _Refused(NOT_SUPPORTED)
+
+    def _set_state(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        image_hash = payload.get("hash")
+        if not isinstance(image_hash, bytes) or not image_hash:
+            image_hash = None
+        confirm = payload.get("confirm") is True
+        self._keep(flash_rules.set_state(self.device.flash, image_hash, confirm=confirm))
+        return _state(self.device.flash)
+
+    def _erased(self, payload: Mapping[str, Any]) -> Flash | Refusal:
+        slot = payload.get("slot", 1)
+        number = slot if isinstance(slot, int) else -1
+        return flash_rules.erase(self.device.flash, number, self.settings.rules)
+
+    def _keep(self, outcome: Flash | Refusal) -> None:
+        if isinstance(outcome, Refusal):
+            raise _Refused(outcome.rc, Group.IMAGE)
+        self.device.flash = outcome
+
+    def _upload(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        chunk = _chunk(payload)
+        if self.device.faults.refuse_upload is not None:
+            raise _Refused(self.device.faults.refuse_upload, Group.IMAGE)
+        flash, answer = flash_rules.receive(self.device.flash, chunk, self.settings.rules)
+        self.device.flash = flash
+        if isinstance(answer, Refusal):
+            raise _Refused(answer.rc, Group.IMAGE)
+        counters = self.device.counters
+        counters.chunks_received += 1
+        counters.bytes_written += answer.written
+        counters.resumes += answer.resumed
+        if chunk.offset == 0 and answer.written:
+            self._erasing_s = self.settings.erase_s
+        if answer.match is None:
+            return {"off": answer.offset}
+        return {"off": answer.offset, "match": answer.match}
+
+    def _error(self, header: Header, refused: _Refused) -> dict[str, Any]:
+        if refused.group is None:
+            return {"rc": refused.rc}
+        if header.version == 0:
+            return {"rc": _general_code(refused.rc)}
+        key = "ret" if self.settings.is_3_4 else "err"
+        return {key: {"group": int(refused.group), "rc": refused.rc}}
+
+    def _reply(
+        self, header: Header, answer: dict[str, Any], now_s: float, follow_ups: list[Action]
+    ) -> list[Action]:
+        self._replies += 1
+        faults, count = self.device.faults, self._replies
+        back = Header(
+            header.op + 1, header.group, header.command, header.sequence, 0, min(header.version, 1)
+        )
+        busy_s = self.settings.turnaround_s + self._erasing_s
+        self._erasing_s = 0.0
+        self._free_at_s = max(self._free_at_s, now_s) + busy_s
+        after_s = self._free_at_s - now_s
+        if faults.happens("late", faults.late_replies, count):
+            after_s += faults.late_by_s
+        data = self._on_the_line(encode_message(back, answer))
+        actions: list[Action] = [Send(data, after_s)]
+        if faults.happens("doubled", faults.doubled_replies, count):
+            actions.append(Send(data, after_s))
+        return actions + follow_ups
+
+    def _on_the_line(self, message: bytes) -> bytes:
+        """The reply's lines with what the plan does to them, and the logs around them."""
+        faults, count = self.device.faults, self._replies
+        out = bytearray()
+        if faults.happens("noise", faults.log_noise, count):
+            log = f"\x1b[0m[{count:08d}] <inf> app: still here".encode()
+            same_line = faults.chance("same line", count) < 0.5
+            out += log + (b" " if same_line else b"\r\n")
+        for line in encode_frame(message):
+            self._lines_out += 1
+            sent = faults.spoil_line("out", line, self._lines_out)
+            out += sent if sent is not None else b""
+        if faults.happens("torn", faults.torn_replies, count):
+            middle = max(len(out) - 9, 1)
+            out[middle:middle] = f"[{count:08d}] <wrn> app: in between\r\n".encode()
+        return bytes(out)
+
+
+def _chunk(payload: Mapping[str, Any]) -> Chunk:
+    match payload:
+        case {"off": int(offset), "data": bytes(data)} if offset >= 0:
+            total, sha256 = payload.get("len"), payload.get("sha")
+            return Chunk(
+                offset,
+                data,
+                total if isinstance(total, int) else None,
+                sha256 if isinstance(sha256, bytes) else b"",
+                payload.get("upgrade") is True,
+            )
+        case _:
+            raise _Refused(INVALID_VALUE)
+
+
+def _bootloader(payload: Mapping[str, Any]) -> dict[str, Any]:
+    match payload.get("query", ""):
+        case "":
+            return {"bootloader": "MCUboot"}
+        case "mode":
+            return {"mode": _SWAP_USING_MOVE}
+        case _:
+            raise _Refused(_OS_QUERY_UNKNOWN, Group.OS)
+
+
+def _state(flash: Flash) -> dict[str, Any]:
+    """The state list; slots without a valid image are left out."""
+    pending = flash.swap is not flash_rules.Swap.NONE
+    running = _listed(0, flash.running) | {
+        "pending": False,
+        "confirmed": flash.is_confirmed,
+        "active": True,
+        "permanent": False,
+    }
+    if flash.other is None:
+        return {"images": [running], "splitStatus": 0}
+    other = _listed(1, flash.other) | {
+        "pending": pending,
+        "confirmed": not flash.is_confirmed,  # the way back of a test boot
+        "active": False,
+        "permanent": flash.swap is flash_rules.Swap.PERMANENT,
+    }
+    return {"images": [running, other], "splitStatus": 0}
+
+
+def _listed(slot: int, image: StoredImage) -> dict[str, Any]:
+    entry = {"image": 0, "slot": slot, "version": image.version}
+    return {**entry, "hash": image.hash, "bootable": True}
+
+
+def _general_code(rc: int) -> int:
+    if rc in _BAD_STATE:
+        return 6
+    return INVALID_VALUE if rc in _INVALID else 1

@@ -1,0 +1,255 @@
+"""The scenario file: which devices there are, what goes wrong on them, and the seed.
+
+Problems are named with file, line and key; images of devices are built on demand with imgtool.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from contract.device.mcuboot import ImageInvalid, parse_version
+from contract.documents import load
+from contract.durations import Duration
+from contract.ids import Id
+from firmware_sim import faults as plan
+from firmware_sim import flash
+from firmware_sim.device import Device, Identity
+from firmware_sim.images import build_image
+from firmware_sim.personalities.mqtt import MqttSettings
+from firmware_sim.personalities.smp import SmpSettings
+
+DEFAULT_PTY_DIR: Final = Path("/tmp/roundsman-sim")
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class ScenarioInvalid(Exception):
+    """The scenario names something that cannot be: says which device and why."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SilenceSpec(_Strict):
+    """No answers from a request number or a time on, for so many requests or so long."""
+
+    after_requests: Annotated[int, Field(ge=1)] | None = None
+    requests: Annotated[int, Field(ge=1)] | None = None
+    after: Duration | None = None
+    lasts: Duration | None = None
+
+    @model_validator(mode="after")
+    def _has_one_start(self) -> "SilenceSpec":
+        if (self.after_requests is None) == (self.after is None):
+            raise ValueError("give one of `after_requests` and `after`")
+        return self
+
+
+class UnplugSpec(_Strict):
+    """The line is gone for a while, after so many upload chunks or so long after the start."""
+
+    lasts: Duration
+    after_chunks: Annotated[int, Field(ge=1)] | None = None
+    after: Duration | None = None
+
+    @model_validator(mode="after")
+    def _has_one_start(self) -> "UnplugSpec":
+        if (self.after_chunks is None) == (self.after is None):
+            raise ValueError("give one of `after_chunks` and `after`")
+        return self
+
+
+class FaultsSpec(_Strict):
+    """What goes wrong; see firmware_sim.faults.Faults for each."""
+
+    lost_lines: Probability = 0
+    corrupted_lines: Probability = 0
+    torn_replies: Probability = 0
+    late_replies: Probability = 0
+    late_by: Duration = timedelta(seconds=3)
+    doubled_replies: Probability = 0
+    log_noise: Probability = 0
+    silences: list[SilenceSpec] = []
+    unplugs: list[UnplugSpec] = []
+    reboot_after_chunks: list[Annotated[int, Field(ge=1)]] = []
+    refuse_upload: Annotated[int, Field(ge=1, le=255)] | None = None
+    test_boot: plan.TestBoot = plan.TestBoot.RUNS
+    disconnect_after_requests: list[Annotated[int, Field(ge=1)]] = []
+    disconnect_for: Duration = timedelta(seconds=2)
+
+    def for_device(self, seed: str) -> plan.Faults:
+        return plan.Faults(
+            seed=seed,
+            lost_lines=self.lost_lines,
+            corrupted_lines=self.corrupted_lines,
+            torn_replies=self.torn_replies,
+            late_replies=self.late_replies,
+            late_by_s=self.late_by.total_seconds(),
+            doubled_replies=self.doubled_replies,
+            log_noise=self.log_noise,
+            silences=tuple(
+                plan.Silence(
+                    each.after_requests, each.requests, _seconds(each.after), _seconds(each.lasts)
+                )
+                for each in self.silences
+            ),
+            unplugs=tuple(
+                plan.Unplug(each.lasts.total_seconds(), each.after_chunks, _seconds(each.after))
+                for each in self.unplugs
+            ),
+            reboot_after_chunks=tuple(self.reboot_after_chunks),
+            refuse_upload=self.refuse_upload,
+            test_boot=self.test_boot,
+            disconnect_after_requests=tuple(self.disconnect_after_requests),
+            disconnect_for_s=self.disconnect_for.total_seconds(),
+        )
+
+
+class GroupSpec(_Strict):
+    """Devices that are alike: `id` with `count` gives id-1, id-2 ...; or `ids` names each."""
+
+    personality: Literal["smp", "mqtt"]
+    id: Id | None = None
+    count: Annotated[int, Field(ge=1, le=100_000)] = 1
+    ids: list[Id] = []
+    type: str = "device"
+    hardware: str = "sim"
+    version: str = "1.0.0"
+    image: Path | None = None
+    image_size: Annotated[int, Field(ge=1024, le=8 << 20)] = 8192
+    slot_size: Annotated[int, Field(ge=4096, le=64 << 20)] = 512 * 1024
+    boot_time: Duration = timedelta(milliseconds=300)
+    faults: FaultsSpec = FaultsSpec()
+    faults_of: dict[Id, FaultsSpec] = {}
+    # smp
+    zephyr: Literal["4.4.0", "3.4.0"] = "4.4.0"
+    buf_size: Annotated[int, Field(ge=96, le=65536)] = 384
+    buf_count: Annotated[int, Field(ge=1, le=64)] = 4
+    baud: Annotated[int, Field(ge=300, le=12_000_000)] | None = None
+    rx_lines: Annotated[int, Field(ge=1)] | None = None
+    turnaround: Duration = timedelta(milliseconds=2)
+    erase_time: Duration = timedelta(milliseconds=50)
+    # mqtt
+    topic_prefix: Annotated[str, Field(pattern=r"^[^#+\s]+$")] = "dev"
+    flash_time: Duration = timedelta(milliseconds=500)
+
+    @model_validator(mode="after")
+    def _is_named(self) -> "GroupSpec":
+        if (self.id is None) == (not self.ids):
+            raise ValueError("give one of `id` (with `count`) and `ids`")
+        unknown = sorted(set(self.faults_of) - set(self.device_ids()))
+        if unknown:
+            raise ValueError(f"`faults_of` names no device of this group: {', '.join(unknown)}")
+        try:
+            parse_version(self.version)
+        except ImageInvalid as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def device_ids(self) -> list[str]:
+        if self.id is None:
+            return list(self.ids)
+        return [f"{self.id}-{number}" for number in range(1, self.count + 1)]
+
+
+class Scenario(_Strict):
+    """A whole scenario file. `pty_dir` and `image` are relative to the working directory."""
+
+    seed: int | str = 0
+    broker: Annotated[str, Field(pattern=r"^mqtt://")] = "mqtt://127.0.0.1:1883"
+    pty_dir: Path = DEFAULT_PTY_DIR
+    devices: Annotated[list[GroupSpec], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _has_each_id_once(self) -> "Scenario":
+        ids = [device_id for group in self.devices for device_id in group.device_ids()]
+        twice = sorted({each for each in ids if ids.count(each) > 1}) if len(ids) < 1000 else []
+        if twice or len(set(ids)) < len(ids):
+            raise ValueError(f"a device id stands twice: {', '.join(twice)}")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class SmpSpec:
+    """A device on a pty, ready to be given its line."""
+
+    device: Device
+    settings: SmpSettings
+    baud: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MqttSpec:
+    """A device on the broker."""
+
+    device: Device
+    settings: MqttSettings
+
+
+def read_scenario(path: Path) -> Scenario:
+    """Read a scenario file. Raises DocumentInvalid (file, line, key) or OSError."""
+    return load(path.read_text(encoding="utf-8"), Scenario, str(path))
+
+
+def make_devices(scenario: Scenario) -> Iterator[SmpSpec | MqttSpec]:
+    """Build every device with its flash and its plan; the seed alone decides what goes wrong.
+
+    Raises ScenarioInvalid for an image that is none or does not fit its slot.
+    """
+    for group in scenario.devices:
+        image = _initial_image(group, scenario.seed)
+        try:
+            factory = flash.fresh(image, group.slot_size)
+        except ImageInvalid as error:
+            raise ScenarioInvalid(f"{group.device_ids()[0]}: {error}") from error
+        for device_id in group.device_ids():
+            spec = group.faults_of.get(device_id, group.faults)
+            device = Device(
+                Identity(device_id, group.type, group.hardware),
+                factory,
+                spec.for_device(f"{scenario.seed}/{device_id}"),
+                group.boot_time.total_seconds(),
+            )
+            yield _with_settings(group, device)
+
+
+def _with_settings(group: GroupSpec, device: Device) -> SmpSpec | MqttSpec:
+    if group.personality == "mqtt":
+        return MqttSpec(
+            device,
+            MqttSettings(topic_prefix=group.topic_prefix, flash_s=group.flash_time.total_seconds()),
+        )
+    settings = SmpSettings(
+        zephyr=group.zephyr,
+        buf_size=group.buf_size,
+        buf_count=group.buf_count,
+        # At a true baud rate the lines arrive one by one, and the pool never fills.
+        rx_lines=group.rx_lines if group.baud is None else None,
+        turnaround_s=group.turnaround.total_seconds(),
+        erase_s=group.erase_time.total_seconds(),
+    )
+    return SmpSpec(device, settings, group.baud)
+
+
+def _initial_image(group: GroupSpec, seed: int | str) -> bytes:
+    if group.image is None:
+        return _built(group.version, group.image_size, str(seed))
+    try:
+        return group.image.read_bytes()
+    except OSError as error:
+        raise ScenarioInvalid(f"{group.device_ids()[0]}: {error}") from error
+
+
+@lru_cache(maxsize=64)
+def _built(version: str, size: int, seed: str) -> bytes:
+    return build_image(version, size, f"factory/{seed}")
+
+
+def _seconds(duration: timedelta | None) -> float | None:
+    return None if duration is None else duration.total_seconds()
