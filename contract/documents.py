@@ -116,7 +116,10 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     block = "\n" in text and not re.search(r"[^\n\x20-\x7e\xa0-\ud7ff]|^\s|[ \t]\n", text)
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if block else None)
+    # PyYAML writes these bare in single quotes, where a reader takes them for line breaks.
+    escaped = re.search("[\x85\u2028\u2029\ufeff]", text)
+    style = "|" if block else '"' if escaped else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _represent_text)

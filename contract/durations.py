@@ -3,7 +3,6 @@
 One parser and one compact text form for job documents, settings, messages and the command line.
 """
 
-import math
 import re
 from datetime import timedelta
 from decimal import Decimal
@@ -51,8 +50,8 @@ def parse_duration(value: object) -> timedelta:
     if isinstance(value, str):
         return _bounded(_from_text(value))
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value) or abs(value) > LONGEST / timedelta(milliseconds=1):
-            raise ValueError(_out_of_bounds(value))
+        if not 0 <= value <= LONGEST / timedelta(milliseconds=1):
+            raise ValueError(_out_of_bounds("the number"))
         return _bounded(timedelta(milliseconds=value))
     raise ValueError(f"a duration is text or a number of milliseconds, such as {EXAMPLES}")
 

@@ -6,13 +6,14 @@ Dots read keys of objects, never anything of Python. A rendered value is data, n
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from pydantic import JsonValue
 
 from contract import template_syntax as syntax
 from contract import template_values as values
-from contract.template_syntax import Expression, Malformed
+from contract.template_compiler import Malformed
+from contract.template_syntax import Expression
 from contract.template_values import Budget, Refused
 
 _SHOWN: Final = 120

@@ -123,8 +123,7 @@ def detached(value: Any, budget: Budget, depth: int = 0) -> Any:
     if value is None or value is True or value is False:
         return value
     if isinstance(value, str):
-        budget.charge(1)
-        return str(value)
+        return _sendable(str(value), budget)
     if isinstance(value, int):
         return number(int(value))
     if isinstance(value, float):
@@ -136,8 +135,18 @@ def detached(value: Any, budget: Budget, depth: int = 0) -> Any:
         return [detached(item, budget, depth + 1) for item in value]
     if isinstance(value, dict):
         budget.charge(len(value))
-        return {str(key): detached(item, budget, depth + 1) for key, item in value.items()}
+        return {
+            _sendable(str(key), budget): detached(item, budget, depth + 1)
+            for key, item in value.items()
+        }
     raise Refused("the result is not a JSON value")
+
+
+def _sendable(text: str, budget: Budget) -> str:
+    budget.charge(1)
+    if not text.isascii():
+        text.encode()  # a lone surrogate is a ValueError here, and an accident anywhere later
+    return text
 
 
 def number(value: Any) -> Any:
