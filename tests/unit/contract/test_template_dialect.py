@@ -85,7 +85,7 @@ def test_an_expression_has_a_value_of_its_own_kind(text, value):
 
 
 def test_values_are_rendered_wherever_they_stand_and_keys_never():
-    value = {"{{ ctx.n }}": ["{{ ctx.n }}", 1, None, {"a": "v{{ ctx.n }}"}]}
+    value: Any = {"{{ ctx.n }}": ["{{ ctx.n }}", 1, None, {"a": "v{{ ctx.n }}"}]}
     assert dialect.render(value, SCOPE) == {"{{ ctx.n }}": [3, 1, None, {"a": "v3"}]}
     assert dialect.check_value(value) == {"ctx"}
 
