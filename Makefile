@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := contract cloud gateway firmware_sim roundsman
-TYPED := $(PACKAGES) tests $(wildcard benchmarks)
+TYPED := $(PACKAGES) tests $(if $(wildcard benchmarks/*.py),benchmarks)
 # Most of a system test is waiting, so more workers than cores.
 WORKERS ?= 4
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
@@ -15,7 +15,7 @@ help:      ## what can be done
 setup: .venv/.dev  ## everything that development and tests need
 	@bash tests/kit/system_packages.sh
 check: .venv/.dev  ## style, types, imports, architecture
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy $(addprefix -p ,$(PACKAGES)) -p tests && $(BIN)/pytest -q tests/architecture
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy $(addprefix -p ,$(TYPED)) && $(BIN)/pytest -q tests/architecture
 fix: .venv/.dev  ## what a tool can put right
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 test-fast: .venv/.dev  ## the cheap half, while you work

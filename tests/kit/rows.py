@@ -1,5 +1,7 @@
 """Which test proves which row of docs/features.md: `python -m tests.kit.rows`."""
 
+import contextlib
+import io
 import re
 import sys
 from collections import defaultdict
@@ -52,9 +54,11 @@ def render(tests_by_row: dict[str, list[str]], known: Sequence[str]) -> str:
 
 def main() -> int:
     collector = RowCollector()
-    # Twice quiet: only the count; the rows are ours to print.
-    code = pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider"], plugins=[collector])
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):  # the rows are ours to print
+        code = pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider"], plugins=[collector])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        print(said.getvalue(), file=sys.stderr)
         return int(code)
     known = known_rows(FEATURES.read_text()) if FEATURES.exists() else []
     print(render(dict(collector.tests_by_row), known))
