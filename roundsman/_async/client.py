@@ -1,0 +1,71 @@
+"""The client: one connection pool, and the nouns of the API."""
+
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from contract.http.fleet import Version
+from roundsman._async.artifacts import Artifacts
+from roundsman._async.devices import Devices
+from roundsman._async.gateways import Gateways
+from roundsman._async.jobs import Jobs
+from roundsman._async.runs import Runs
+from roundsman._async.tasks import Tasks
+from roundsman._async.transport import Transport, parse
+
+
+class AsyncRoundsman:
+    """A client of one Roundsman service; close it, or use it as a context manager.
+
+    `url` is the service's address without path, `timeout` in seconds applies to each wait for the
+    network, `retries` to requests that may harmlessly arrive twice. `transport` replaces the
+    network, as tests and programs behind unusual proxies want.
+    Every method raises `ApiError` for a problem the service names, `TransportError` for silence.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout: float = 30.0,
+        retries: int = 4,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        headers = {"user-agent": "roundsman-python", "accept": "application/json"}
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        self._http = httpx.AsyncClient(
+            base_url=url.rstrip("/"), headers=headers, timeout=timeout, transport=transport
+        )
+        self._transport = Transport(self._http, retries)
+        self.jobs = Jobs(self._transport)
+        self.runs = Runs(self._transport)
+        self.tasks = Tasks(self._transport)
+        self.devices = Devices(self._transport)
+        self.gateways = Gateways(self._transport)
+        self.artifacts = Artifacts(self._transport)
+
+    async def version(self) -> Version:
+        """What the service is; needs no token."""
+        return parse(await self._transport.send("GET", "/version", base=""), Version)
+
+    async def is_ready(self) -> bool:
+        """Whether the service can work; raises TransportError when nobody answers."""
+        answer = await self._http.get("/readyz")
+        return answer.status_code == 200
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()

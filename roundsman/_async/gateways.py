@@ -1,0 +1,27 @@
+"""Gateways: the edge processes, and their tokens."""
+
+from collections.abc import AsyncIterator
+
+from contract.http.fleet import Gateway, GatewayWithToken, NewGateway
+from roundsman._async.transport import Transport, parse
+
+
+class Gateways:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def create(self, gateway: str, *, name: str = "") -> GatewayWithToken:
+        """Make a gateway known; its token is in the answer, and never shown again.
+
+        Raises Conflict when it exists.
+        """
+        new = NewGateway(id=gateway, name=name)
+        answer = await self._transport.send("POST", "/gateways", body=new, repeatable=False)
+        return parse(answer, GatewayWithToken)
+
+    async def get(self, gateway: str) -> Gateway:
+        return await self._transport.get(f"/gateways/{gateway}", Gateway)
+
+    def list(self, *, limit: int | None = None) -> AsyncIterator[Gateway]:
+        """All gateways; `limit` is the size of a page."""
+        return self._transport.items("/gateways", Gateway, {"limit": limit})

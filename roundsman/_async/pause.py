@@ -1,0 +1,7 @@
+"""The one place that waits."""
+
+import asyncio
+
+
+async def pause(seconds: float) -> None:
+    await asyncio.sleep(seconds)

@@ -1,0 +1,83 @@
+"""Jobs: save, read and start them."""
+
+from collections.abc import Iterator, Mapping
+
+from pydantic import JsonValue
+
+from contract.http.jobs import Job
+from contract.http.runs import Run, StartRun
+from contract.job_document import JobDocument
+from roundsman._sync.run_ids import new_run_id
+from roundsman._sync.transport import Transport, parse
+
+YAML = "application/yaml"
+JSON = "application/json"
+
+
+class Jobs:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(self, document: JobDocument | str) -> Job:
+        """Save a new job: a document, or its text in YAML or JSON.
+
+        Raises BadRequest with every place that is wrong, Conflict when the job exists.
+        """
+        content, media_type = _body(document)
+        answer = self._transport.send(
+            "POST",
+            "/jobs",
+            content=content,
+            headers={"content-type": media_type},
+            repeatable=False,
+        )
+        return parse(answer, Job)
+
+    def update(self, job: str, document: JobDocument | str, revision: int) -> Job:
+        """Replace a job's document. Raises Changed when `revision` is no longer its newest."""
+        content, media_type = _body(document)
+        answer = self._transport.send(
+            "PUT",
+            f"/jobs/{job}",
+            content=content,
+            headers={"content-type": media_type, "if-match": f'"{revision}"'},
+            repeatable=False,
+        )
+        return parse(answer, Job)
+
+    def get(self, job: str) -> Job:
+        return self._transport.get(f"/jobs/{job}", Job)
+
+    def list(self, *, limit: int | None = None) -> Iterator[Job]:
+        """All jobs; `limit` is the size of a page."""
+        return self._transport.items("/jobs", Job, {"limit": limit})
+
+    def run(
+        self,
+        job: str,
+        *,
+        context: Mapping[str, JsonValue] | None = None,
+        query: JsonValue = None,
+        priority: str | None = None,
+        run: str | None = None,
+    ) -> Run:
+        """Start a run. A `context` replaces the job's whole; `run` is the new run's id.
+
+        Raises Conflict with `run` when the job has one in flight.
+        """
+        fields: dict[str, JsonValue] = {"id": run or new_run_id()}
+        if context is not None:
+            fields["context"] = dict(context)
+        if query is not None:
+            fields["query"] = query
+        if priority is not None:
+            fields["priority"] = priority
+        start = StartRun.model_validate(fields)
+        return parse(self._transport.send("POST", f"/jobs/{job}/runs", body=start), Run)
+
+
+def _body(document: JobDocument | str) -> tuple[bytes, str]:
+    if isinstance(document, str):
+        is_json = document.lstrip()[:1] == "{"
+        return document.encode(), JSON if is_json else YAML
+    return document.model_dump_json(by_alias=True, exclude_unset=True).encode(), JSON

@@ -1,0 +1,7 @@
+"""The one place that waits."""
+
+import time
+
+
+def pause(seconds: float) -> None:
+    time.sleep(seconds)
