@@ -215,12 +215,32 @@ def _broken(message: str, event: Any) -> DocumentBroken:
     return DocumentBroken(message, *_position(event))
 
 
+_ESCAPES: Final = re.compile(
+    r"\\\\|\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|^\t+", re.MULTILINE
+)
+
+
+def _json_as_yaml(text: str) -> str:
+    # JSON writes letters beyond 16 bits as two escapes and may be indented with tabs. YAML's
+    # parser takes neither.
+    if text.lstrip()[:1] not in ("{", "["):
+        return text
+
+    def written(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0].replace("\t", " ")
+        code = 0x10000 + ((int(match[1], 16) - 0xD800) << 10) + int(match[2], 16) - 0xDC00
+        return f"\\U{code:08X}"
+
+    return _ESCAPES.sub(written, text)
+
+
 def compose(text: str) -> Node:
     """Read one YAML or JSON document; raises DocumentBroken."""
     if len(text) > MAX_TEXT:
         raise DocumentBroken(f"the document has more than {MAX_TEXT:,} characters")
     try:
-        return _Composer(iter(yaml.parse(text, Loader=_LOADER))).compose()
+        return _Composer(iter(yaml.parse(_json_as_yaml(text), Loader=_LOADER))).compose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = " ".join(filter(None, (error.context, error.problem)))

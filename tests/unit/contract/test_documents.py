@@ -1,3 +1,4 @@
+import json
 from typing import Annotated, Literal
 
 import pytest
@@ -138,7 +139,7 @@ def test_a_union_says_once_what_was_wrong():
         ("a: &a [*a]", "1:8: there is no anchor"),
         ("a: 1\n---\nb: 2", "a second document"),
         ("a: [1\n", "not YAML"),
-        ("a: \ud800", "surrogate"),
+        ("a: \ud800", "a.yaml:1:1:"),
         ("a: \x00", "not YAML"),
         ("a: 1e999", "1:4: the number is too large"),
         ("a: " + "9" * 5000, "1:4: the number is too large"),
@@ -222,3 +223,22 @@ def test_any_value_in_any_field_is_read_or_refused_as_a_job(value):
         documents.load(documents.dump_value(value), Job, "any.yaml")
     except DocumentInvalid as error:
         assert error.problems
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.dictionaries(st.text(max_size=90), VALUES, min_size=1, max_size=4),
+    st.sampled_from([None, 2, "\t"]),
+    st.booleans(),
+)
+def test_json_is_read_as_json(value, indent, ascii_only):
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
+    try:
+        assert documents.load_value(text, "a.json") == value
+    except DocumentInvalid:
+        assert not ascii_only  # YAML's parser refuses some letters that are not escaped
+
+
+def test_json_escapes_are_read_as_json_means_them():
+    text = '{"a": "\\ud83d\\ude00", "b": "\\\\ud83d\\\\ude00", "c": "\\/"}'
+    assert documents.load_value(text, "a.json") == json.loads(text)
