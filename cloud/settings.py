@@ -27,10 +27,10 @@ class Section(BaseModel):
 
 
 class HttpSettings(Section):
-    host: str = Field("127.0.0.1", description="Address the API and the console listen on.")
-    port: Port = Field(8080, description="Port; 0 takes a free one (see `runtime.json`).")
+    host: str = Field(default="127.0.0.1", description="Address the API and the console listen on.")
+    port: Port = Field(default=8080, description="Port; 0 takes a free one (see `runtime.json`).")
     public_url: str | None = Field(
-        None,
+        default=None,
         description="How browsers and gateways reach us, such as `https://jobs.example.com`. "
         "With https, session cookies are sent over TLS only.",
     )
@@ -45,9 +45,13 @@ class HttpSettings(Section):
 
 
 class TlsSettings(Section):
-    authority: Path | None = Field(None, description="PEM file of the CA the broker is checked by.")
-    certificate: Path | None = Field(None, description="PEM file of our client certificate.")
-    key: Path | None = Field(None, description="PEM file of its key.")
+    authority: Path | None = Field(
+        default=None, description="PEM file of the CA the broker is checked by."
+    )
+    certificate: Path | None = Field(
+        default=None, description="PEM file of our client certificate."
+    )
+    key: Path | None = Field(default=None, description="PEM file of its key.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -60,13 +64,17 @@ class BrokerSettings(Section):
     """Where the broker is. Without a url, one is started beside the cloud, on loopback."""
 
     url: str | None = Field(
-        None, description="`mqtt://host:1883` or `mqtts://host:8883`; none starts the embedded one."
+        default=None,
+        description="`mqtt://host:1883` or `mqtts://host:8883`; none starts the embedded one.",
     )
-    username: str | None = Field(None, description="MQTT user, where the broker asks for one.")
-    password: SecretStr | None = Field(None, description="Its password.")
-    tls: TlsSettings = Field(TlsSettings(), description="Certificates, for `mqtts://`.")
+    username: str | None = Field(
+        default=None, description="MQTT user, where the broker asks for one."
+    )
+    password: SecretStr | None = Field(default=None, description="Its password.")
+    tls: TlsSettings = Field(default=TlsSettings(), description="Certificates, for `mqtts://`.")
     embedded_port: Port = Field(
-        1883, description="Loopback port of the embedded broker; 0 takes a free one and keeps it."
+        default=1883,
+        description="Loopback port of the embedded broker; 0 takes a free one and keeps it.",
     )
 
     @model_validator(mode="after")
@@ -82,46 +90,46 @@ class BrokerSettings(Section):
 
 class LimitSettings(Section):
     max_artifact_bytes: Annotated[int, Field(ge=1024)] = Field(
-        256 * 1024 * 1024, description="Largest artifact, in bytes."
+        default=256 * 1024 * 1024, description="Largest artifact, in bytes."
     )
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
-        4 * 1024 * 1024, description="Largest body of any other request, in bytes."
+        default=4 * 1024 * 1024, description="Largest body of any other request, in bytes."
     )
     max_listeners: Annotated[int, Field(ge=1)] = Field(
-        500, description="Event streams (SSE) open at a time."
+        default=500, description="Event streams (SSE) open at a time."
     )
     heartbeat: Duration = Field(
-        timedelta(seconds=10),
+        default=timedelta(seconds=10),
         description="How often gateways say that they are there; three missed count as offline.",
     )
     session_lasts: Duration = Field(
-        timedelta(hours=12), description="How long a login to the console lasts."
+        default=timedelta(hours=12), description="How long a login to the console lasts."
     )
 
 
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least important line that is written."
+        default="info", description="The least important line that is written."
     )
     format: Literal["auto", "text", "json"] = Field(
-        "auto", description="`auto` is text on a terminal, JSON otherwise."
+        default="auto", description="`auto` is text on a terminal, JSON otherwise."
     )
 
 
 class CloudSettings(Section):
     data_dir: Path = Field(
-        Path("roundsman-data/cloud"),
+        default=Path("roundsman-data/cloud"),
         description="Folder of the SQLite database, artifacts and the embedded broker's files.",
     )
     database: str | None = Field(
-        None,
+        default=None,
         description="`sqlite:///path` or `postgresql+psycopg://user@host/name`; "
         "none is SQLite in `data_dir`.",
     )
-    http: HttpSettings = Field(HttpSettings(), description="The API and the console.")
-    broker: BrokerSettings = Field(BrokerSettings(), description="The MQTT broker.")
-    limits: LimitSettings = Field(LimitSettings(), description="What we allow.")
-    log: LogSettings = Field(LogSettings(), description="Log lines, on standard error.")
+    http: HttpSettings = Field(default=HttpSettings(), description="The API and the console.")
+    broker: BrokerSettings = Field(default=BrokerSettings(), description="The MQTT broker.")
+    limits: LimitSettings = Field(default=LimitSettings(), description="What we allow.")
+    log: LogSettings = Field(default=LogSettings(), description="Log lines, on standard error.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,0 +1,1 @@
+"""Immutable files, addressed by their sha256."""
