@@ -11,7 +11,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-    from tests.kit.brokers import Broker, Mosquitto, Nats
+    from tests.kit.brokers import Broker, Mosquitto, MosquittoWithCertificates, Nats
     from tests.kit.postgres import PostgresServer
     from tests.kit.processes import Programs
 
@@ -51,6 +51,19 @@ def mosquitto(tmp_path: Path) -> "Iterator[Mosquitto]":
     if not MOSQUITTO.exists():
         pytest.skip(f"{MOSQUITTO} is missing: apt install mosquitto")
     with Mosquitto(tmp_path / "mosquitto") as broker:
+        yield broker
+
+
+@pytest.fixture
+def mosquitto_with_certificates(tmp_path: Path) -> "Iterator[MosquittoWithCertificates]":
+    """A running mosquitto with the configuration we ship, our paths and port in it."""
+    from tests.kit.brokers import MOSQUITTO, MosquittoWithCertificates
+    from tests.kit.processes import REPOSITORY
+
+    if not MOSQUITTO.exists():
+        pytest.skip(f"{MOSQUITTO} is missing: apt install mosquitto")
+    configuration = REPOSITORY / "configs" / "mosquitto.conf"
+    with MosquittoWithCertificates(tmp_path / "mosquitto", configuration) as broker:
         yield broker
 
 

@@ -1,28 +1,21 @@
 """The configuration we ship for mosquitto: who gets in, and who may speak where."""
 
 import ssl
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.kit.brokers import MOSQUITTO, MosquittoWithCertificates
+from tests.kit.brokers import MosquittoWithCertificates
 from tests.kit.mqtt_client import MqttClient
-from tests.kit.processes import REPOSITORY
 from tests.kit.waiting import wait_until
 
 NOT_AUTHORIZED = 0x87
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[MosquittoWithCertificates]:
-    """Mosquitto with the very file from configs/, our paths and port in it."""
-    if not MOSQUITTO.exists():
-        pytest.skip(f"{MOSQUITTO} is missing: apt install mosquitto")
-    configuration = REPOSITORY / "configs" / "mosquitto.conf"
-    with MosquittoWithCertificates(tmp_path / "broker", configuration) as broker:
-        yield broker
+def broker(mosquitto_with_certificates: MosquittoWithCertificates) -> MosquittoWithCertificates:
+    return mosquitto_with_certificates
 
 
 def client(broker: MosquittoWithCertificates, name: str, client_id: str = "") -> MqttClient:

@@ -3,6 +3,7 @@
 import shutil
 import socket
 import sys
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ set_tcp_nodelay true
 """
 
 
-class Broker:
+class Broker(ABC):
     """A broker process: `start`, `stop`, `kill_9`, `restart`, always on the same `port`."""
 
     name = "broker"
@@ -112,9 +113,10 @@ class Broker:
     ) -> None:
         self.close()
 
-    def _command(self) -> list[str | Path]:
-        raise AssertionError("each broker has its own command")
+    @abstractmethod
+    def _command(self) -> list[str | Path]: ...
 
+    @abstractmethod
     def _configure(self) -> None:
         """Write what the command reads."""
 
