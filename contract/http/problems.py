@@ -42,6 +42,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "not_authenticated": (401, "A token is needed"),
     "not_permitted": (403, "The token does not allow this"),
     "not_found": (404, "There is no such thing"),
+    "method_not_allowed": (405, "The address does not take that method"),
     "exists": (409, "It exists already"),
     "run_in_flight": (409, "The job has a run in flight"),
     "run_ended": (409, "The run has ended"),

@@ -39,7 +39,9 @@ def test_a_recorded_message_still_means_the_same(
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_this_release_writes_the_bytes_it_recorded(kind: Kind) -> None:
-    recorded = [p for release, k, _, p in _records() if (release, k) == (version("roundsman"), kind)]
+    recorded = [
+        p for release, k, _, p in _records() if (release, k) == (version("roundsman"), kind)
+    ]
     assert recorded == [encode(SAMPLES[kind])]
 
 

@@ -103,9 +103,7 @@ def test_a_wrong_step_is_named_with_its_place(step: str, key: str, message: str)
 
 def test_two_steps_of_one_id_are_refused() -> None:
     found = problems(_job(" - {id: a, uses: device.reset}\n - {id: a, uses: device.reset}"))
-    assert [(str(place), text) for place, text in found] == [
-        ("steps[1].id", "`a` names two steps")
-    ]
+    assert [(str(place), text) for place, text in found] == [("steps[1].id", "`a` names two steps")]
 
 
 @pytest.mark.parametrize(

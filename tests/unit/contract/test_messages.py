@@ -1,5 +1,6 @@
 """Messages: bytes and back, bad ones, and good items among bad ones."""
 
+import contextlib
 import json
 
 import pytest
@@ -78,20 +79,20 @@ def test_what_is_no_message_is_refused(kind: Kind, payload: bytes) -> None:
     st.sampled_from(Kind),
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-        lambda inner: st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(["tasks", "logs", "states", "session", "task", "nonce", "items"]),
-            inner,
-            max_size=5,
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(
+                st.sampled_from(["tasks", "logs", "states", "session", "task", "nonce", "items"]),
+                inner,
+                max_size=5,
+            )
         ),
         max_leaves=12,
     ),
 )
 def test_no_json_raises_anything_but_message_invalid(kind: Kind, value: object) -> None:
-    try:
+    with contextlib.suppress(MessageInvalid):
         parse(kind, json.dumps(value).encode())
-    except MessageInvalid:
-        pass
 
 
 def test_a_digest_knows_no_order() -> None:

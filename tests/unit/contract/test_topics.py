@@ -24,7 +24,7 @@ def test_the_wire_of_the_first_release() -> None:
     assert ADDRESS.topic(Kind.REPORT) == "roundsman/v1/06/default/berlin-1/up/report"
     assert ADDRESS.topic(Kind.OFFER) == "roundsman/v1/06/default/berlin-1/down/offer"
     assert up_filter(6) == "roundsman/v1/06/+/+/up/+"
-    assert UP | DOWN == set(Kind)
+    assert set(Kind) == UP | DOWN
 
 
 @pytest.mark.parametrize(
