@@ -329,8 +329,10 @@ class Offer(Message):
 
 
 class CancelItem(Part):
-    """Stop one attempt. recall: only if it has not begun, handing it back; soft: between steps;
-    force: inside a step where the action can. An attempt not yet known is kept as cancelled.
+    """Stop one attempt; one not yet known is kept as cancelled.
+
+    recall: only if it has not begun, handing it back. soft: between steps. force: inside a step
+    where the action can.
     """
 
     task: Id

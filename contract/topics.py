@@ -1,4 +1,4 @@
-"""Topics between cloud and gateway, built and parsed: `roundsman/v1/{shard}/{org}/{gateway}/...`."""
+"""Topics between cloud and gateway, built and parsed: `roundsman/v1/{shard}/{org}/{gateway}/…`."""
 
 from dataclasses import dataclass
 from enum import StrEnum

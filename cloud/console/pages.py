@@ -11,6 +11,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar, Final
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -97,13 +98,9 @@ class ListPage(PageOf):
         return f"/{self.template}"
 
     def _href(self, show: str, cursor: str | None = None) -> str:
-        query = "&".join(
-            [
-                *([f"show={show}"] if show != "all" else []),
-                *([f"cursor={cursor}"] if cursor else []),
-            ]
-        )
-        return f"{self.path}?{query}" if query else self.path
+        query = {"show": show if show != "all" else None, "cursor": cursor}
+        text = urlencode({key: value for key, value in query.items() if value})
+        return f"{self.path}?{text}" if text else self.path
 
     @property
     def next_href(self) -> str | None:

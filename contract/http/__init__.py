@@ -16,7 +16,7 @@ class Body(BaseModel):
 
 
 class Page(Body, Generic[T]):
-    """A page of a list. `next_cursor` is null on the last one; it is opaque and bound to its list."""
+    """A page of a list. `next_cursor` is opaque, bound to its list, and null on the last one."""
 
     items: list[T]
     next_cursor: str | None = None
