@@ -1,1 +1,1 @@
-
+"""The command line: `roundsman <noun> <verb>`, and the programs by their names."""

@@ -1,0 +1,72 @@
+"""A job file, checked before it is sent: the same errors, at the same places, as the service's."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from contract.document_nodes import compose, locate
+from contract.document_problems import DocumentInvalid, Problem
+from contract.documents import load, load_value
+from contract.job_document import JobDocument, problems
+from roundsman.cli.failures import DocumentRefused, Exit, Failure
+from roundsman.errors import BadRequest
+
+
+def read_text(path: Path) -> tuple[str, str]:
+    """A file's text and the name errors call it by; `-` is standard input."""
+    try:
+        if str(path) == "-":
+            return sys.stdin.read(), "<stdin>"
+        return path.read_text(encoding="utf-8"), str(path)
+    except UnicodeDecodeError as error:
+        raise Failure(f"{path}: not UTF-8: {error.reason}", code=Exit.USAGE) from None
+
+
+def check_job(text: str, source: str) -> JobDocument:
+    """Read a job. Raises DocumentInvalid with every problem that can be seen from here."""
+    document = load(text, JobDocument, source)
+    found = problems(document)
+    if found:
+        root = compose(text)
+        places = [(locate(root, tuple(place)), str(place), message) for place, message in found]
+        raise DocumentInvalid(
+            [
+                Problem(source, at.node.line, at.node.column, key, message)
+                for at, key, message in places
+            ]
+        )
+    return document
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """What the service finds wrong with the document is said with the user's own file name."""
+    try:
+        yield
+    except BadRequest as error:
+        if error.problem.errors:
+            raise DocumentRefused(error.problem, source) from error
+        raise
+
+
+def read_context(pairs: list[str], file: Path | None) -> dict[str, JsonValue] | None:
+    """The context of `--context k=v` (values as in YAML) or of a file; None when neither is."""
+    if file is not None:
+        if pairs:
+            raise Failure("Give --context or --context-file, not both", code=Exit.USAGE)
+        value = load_value(*read_text(file))
+        if not isinstance(value, dict):
+            raise Failure(f"{file}: a context is an object of names and values", code=Exit.USAGE)
+        return value
+    if not pairs:
+        return None
+    context: dict[str, JsonValue] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not key or not equals:
+            raise Failure(f"--context {pair}: write name=value", code=Exit.USAGE)
+        context[key] = load_value(text, f"--context {key}") if text.strip() else text
+    return context

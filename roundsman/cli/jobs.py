@@ -1,0 +1,132 @@
+"""`roundsman jobs`: definitions."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contract.http.jobs import Job
+from roundsman._sync.client import Roundsman
+from roundsman.cli.job_files import check_job, naming, read_context, read_text
+from roundsman.cli.options import noun, verb
+from roundsman.cli.output import Column
+from roundsman.cli.session import connect, output_of
+
+app = noun("Definitions: create, read and run them.")
+
+Pairs = Annotated[
+    list[str] | None,
+    typer.Option("--context", "-c", help="name=value, over the job's own; repeatable."),
+]
+ContextFile = Annotated[
+    Path | None, typer.Option(help="The whole context, YAML or JSON, instead of the job's.")
+]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow the run to its end.")]
+
+
+@verb(
+    app,
+    "create",
+    "roundsman jobs create -f pump-firmware.yaml",
+    "roundsman jobs create -f pump-firmware.yaml --run --watch",
+)
+def create(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Option("--file", "-f", help="The job, YAML or JSON; - is stdin.")],
+    run: Annotated[bool, typer.Option("--run", help="Start a run of it at once.")] = False,
+    context: Pairs = None,
+    context_file: ContextFile = None,
+    watch: Watch = False,
+) -> None:
+    """Save a job. With --run, start it."""
+    text, source = read_text(file)
+    check_job(text, source)
+    client = connect(ctx)
+    with naming(source):
+        job = client.jobs.create(text)
+    if run or watch:
+        output_of(ctx).say(f"Job {job.id} is saved.")
+        _start(ctx, client, job, context, context_file, None, watch)
+        return
+    output_of(ctx).item(job, _rows(job))
+
+
+@verb(app, "list", "roundsman jobs list", "roundsman jobs list -o json")
+def list_(ctx: typer.Context) -> None:
+    """List all jobs."""
+    output_of(ctx).items(connect(ctx).jobs.list(), COLUMNS)
+
+
+@verb(app, "get", "roundsman jobs get pump-firmware", "roundsman jobs get pump-firmware -o json")
+def get(ctx: typer.Context, job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+    """Show a job; its document is in -o json."""
+    found = connect(ctx).jobs.get(job)
+    output_of(ctx).item(found, _rows(found))
+
+
+@verb(
+    app,
+    "run",
+    "roundsman jobs run pump-firmware --watch",
+    "roundsman jobs run pump-firmware --context site=berlin --context version=2.4.1",
+)
+def run_(
+    ctx: typer.Context,
+    job: Annotated[str, typer.Argument(help="The job's id.")],
+    context: Pairs = None,
+    context_file: ContextFile = None,
+    priority: Annotated[str | None, typer.Option(help="low, normal or high.")] = None,
+    watch: Watch = False,
+) -> None:
+    """Start a run of a job."""
+    client = connect(ctx)
+    _start(ctx, client, client.jobs.get(job), context, context_file, priority, watch)
+
+
+def _start(
+    ctx: typer.Context,
+    client: Roundsman,
+    job: Job,
+    pairs: list[str] | None,
+    context_file: Path | None,
+    priority: str | None,
+    watch: bool,
+) -> None:
+    from roundsman.cli.runs import run_rows
+    from roundsman.cli.watch import follow
+
+    context = read_context(pairs or [], context_file)
+    if context is not None and context_file is None:
+        own = job.document.get("context")
+        context = {**(own if isinstance(own, dict) else {}), **context}
+    started = client.jobs.run(job.id, context=context, priority=priority)
+    output = output_of(ctx)
+    if watch:
+        output.say(f"Run {started.id} has started.")
+        raise typer.Exit(follow(client, started.id, output))
+    output.item(started, run_rows(started))
+    output.say(f"Follow it with: roundsman runs watch {started.id}")
+
+
+COLUMNS = [
+    Column[Job]("ID", lambda job: job.id),
+    Column[Job]("NAME", lambda job: job.name),
+    Column[Job]("TYPE", lambda job: job.type),
+    Column[Job]("RUN", lambda job: job.run.status if job.run else None),
+    Column[Job]("PROGRESS", lambda job: job.run.progress if job.run else None),
+    Column[Job]("LAST RUN", lambda job: job.last_run_at),
+    Column[Job]("UPDATED", lambda job: job.updated_at),
+]
+
+
+def _rows(job: Job) -> list[tuple[str, object]]:
+    return [
+        ("id", job.id),
+        ("name", job.name),
+        ("description", job.description),
+        ("type", job.type),
+        ("revision", job.revision),
+        ("updated", job.updated_at),
+        ("last run", job.run.id if job.run else None),
+        ("its status", job.run.status if job.run else None),
+    ]
