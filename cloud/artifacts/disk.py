@@ -48,7 +48,7 @@ class DiskStore:
                 raise StorageFull(f"{self._folder}: {error.strerror}") from error
             raise
         finally:
-            path.unlink(missing_ok=True)
+            await asyncio.to_thread(path.unlink, missing_ok=True)
         return Stored(digest, size), facts
 
     async def size(self, sha256: str) -> int | None:

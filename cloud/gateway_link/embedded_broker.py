@@ -43,7 +43,7 @@ mqtt {{
 
 
 class EmbeddedBroker:
-    """A broker whose port stays the same over restarts. Constructed, then `start`, then `run`."""
+    """A broker whose port stays the same over restarts. Constructed, `start`, `run`, and `stop` at the end."""
 
     def __init__(self, folder: Path, port: int, binary: str | None = None) -> None:
         self._folder = folder
@@ -65,24 +65,21 @@ class EmbeddedBroker:
         await self._launch()
 
     async def run(self) -> Never:
-        """Start it again whenever it ends, with growing pauses; ends it when cancelled."""
+        """Start it again whenever it ends, with growing pauses. `stop` it after this."""
         failures = 0
-        try:
-            while True:
-                assert self._process is not None
-                code = await self._process.wait()
-                failures += 1
-                metrics.BROKER_RESTARTS.inc()
-                log.error("embedded broker ended, starting it again", exit_code=code)
-                await asyncio.sleep(random.uniform(0, min(MAX_BACKOFF_S, 0.1 * 2.0**failures)))
-                try:
-                    await self._launch()
-                except BrokerRefused as error:
-                    log.error("embedded broker did not start", reason=str(error))
-                else:
-                    failures = 0
-        finally:
-            await self.stop()
+        while True:
+            assert self._process is not None
+            code = await self._process.wait()
+            failures += 1
+            metrics.BROKER_RESTARTS.inc()
+            log.error("embedded broker ended, starting it again", exit_code=code)
+            await asyncio.sleep(random.uniform(0, min(MAX_BACKOFF_S, 0.1 * 2.0**failures)))
+            try:
+                await self._launch()
+            except BrokerRefused as error:
+                log.error("embedded broker did not start", reason=str(error))
+            else:
+                failures = 0
 
     async def stop(self) -> None:
         """End it in good order; kills it when it takes too long."""
