@@ -7,17 +7,22 @@ it is not; so is an answer that cannot be read (`ReplyGarbled`).
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import JsonValue
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command of the device's own: its result is the device's reply."""
+    """A command of the device's own: its result is the device's reply.
+
+    `resumed`: an earlier process sent it and did not see the reply, so a driver repeats it only
+    if that does no harm, and raises ReplyGarbled otherwise.
+    """
 
     name: str
     parameters: Mapping[str, JsonValue] = field(default_factory=dict)
+    resumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,8 +102,11 @@ class FirmwareImage:
 
 @dataclass(frozen=True)
 class FirmwareState:
+    """What a device holds. `takes` says which files it can start: MCUboot images, or any."""
+
     images: tuple[FirmwareImage, ...]
     slot_size: int | None = None
+    takes: Literal["mcuboot", "any"] = "mcuboot"
 
     @property
     def active(self) -> FirmwareImage | None:

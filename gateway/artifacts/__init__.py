@@ -1,0 +1,1 @@
+"""Firmware images and other files: fetched once, verified, kept, and served to devices."""

@@ -1,0 +1,358 @@
+"""SMP (MCUmgr) devices: our own client, because a lost line must cost a retry, not the upload.
+
+Every decision rests on what the device says: its offset, its image list. Only a reset is never
+repeated blindly: a second one would end a test boot.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, Literal, assert_never
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from contract.device import smp
+from contract.device.smp import Request, Response, SmpError, SmpInvalid
+from gateway.drivers.base import (
+    Answered,
+    Command,
+    ConfirmFirmware,
+    DeviceFacts,
+    DeviceRequest,
+    FirmwareImage,
+    FirmwareState,
+    OnDeviceLog,
+    OnProgress,
+    Probe,
+    ReadFirmware,
+    Refused,
+    Reset,
+    RollbackFirmware,
+    TestFirmware,
+    UploadFirmware,
+)
+from gateway.errors import DeviceUnreachable, ReplyGarbled, StepInvalid
+from gateway.transports.base import ByteLink
+from gateway.transports.smp_link import NoReply, SmpLink
+from gateway.transports.smp_upload import ImageSender, LineLimits, Sent
+
+ANSWER_WITHIN_S: Final = 15.0
+PROBE_WITHIN_S: Final = 3.0
+REOPEN_EVERY_S: Final = (0.2, 0.5, 1.0, 2.0)
+# Devices answer a reset and go down 250 ms later (CONFIG_MCUMGR_GRP_OS_RESET_MS).
+DOWN_AFTER_RESET_S: Final = 0.6
+# Room for {"off", "data"} and the header is taken by the codec; below this nothing useful fits.
+SMALLEST_BUF_SIZE: Final = 96
+TASK_STATISTICS: Final = Request(smp.Op.READ, smp.Group.OS, 2)
+OS_INFO: Final = Request(smp.Op.READ, smp.Group.OS, smp.Command.OS_INFO, {"format": "a"})
+IMAGE_TOO_LARGE: Final = 30
+
+
+class SmpOptions(BaseModel):
+    """How one SMP device is reached. Times are seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    port: str = Field(description="path of the serial port, best by-id")
+    baud: int = Field(default=115200, ge=50, le=12_000_000)
+    parity: Literal["N", "E", "O"] = "N"
+    rtscts: bool = Field(default=False, description="hardware flow control")
+    dtr: bool | None = Field(default=None, description="set the line on open; null leaves it")
+    rts: bool | None = Field(default=None, description="set the line on open; null leaves it")
+    reply_wait_s: float = Field(default=2.5, gt=0, description="wait for the first reply")
+    erase_wait_s: float = Field(default=40.0, gt=0, description="wait for a whole slot's erase")
+    no_progress_s: float = Field(default=60.0, gt=0, description="an upload without news ends")
+
+
+class SmpDriver:
+    """One device behind one byte link. `first_sequence` should be random (see SmpLink)."""
+
+    def __init__(
+        self, port: ByteLink, options: SmpOptions, on_log: OnDeviceLog, first_sequence: int = 0
+    ) -> None:
+        self._options = options
+        self.link = SmpLink(
+            port,
+            on_log,
+            first_sequence=first_sequence,
+            reply_wait_s=options.reply_wait_s,
+            bytes_per_s=options.baud / 10,
+        )
+        self._slot_sizes: dict[int, int] | None = None
+        self._limits = LineLimits()
+
+    async def open(self) -> DeviceFacts:
+        await self._reach()
+        until_s = _now_s() + ANSWER_WITHIN_S
+        await self._learn_buffer(until_s)
+        values: dict[str, JsonValue] = {"buf_size": self._limits.buf_size}
+        state = await self._read_state(until_s)
+        if isinstance(state, FirmwareState) and state.active is not None:
+            values |= _about(state.active)
+        return DeviceFacts(values)
+
+    async def close(self) -> None:
+        await self.link.close()
+
+    async def perform(
+        self, request: DeviceRequest, timeout_s: float, on_progress: OnProgress
+    ) -> Answered | Refused:
+        until_s = _now_s() + timeout_s
+        soon_s = _now_s() + min(timeout_s, ANSWER_WITHIN_S)
+        if isinstance(request, UploadFirmware):
+            return await self._upload(request, until_s, on_progress)
+        await self._reach()
+        match request:
+            case Command():
+                return await self._command(request, soon_s)
+            case ReadFirmware():
+                state = await self._read_state(soon_s)
+                if isinstance(state, Refused):
+                    return state
+                return Answered(_listed(state), state)
+            case TestFirmware():
+                image_hash = bytes.fromhex(request.image_hash)
+                return await self._write_state(image_hash, confirm=False, until_s=soon_s)
+            case ConfirmFirmware():
+                return await self._write_state(None, confirm=True, until_s=soon_s)
+            case RollbackFirmware():
+                return await self._roll_back(soon_s)
+            case Reset():
+                return await self._reset(request, until_s)
+            case Probe():
+                probe_s = _now_s() + min(timeout_s, PROBE_WITHIN_S)
+                return _outcome(await self.ask(smp.echo("here?"), probe_s))
+        assert_never(request)
+
+    async def ask(self, request: Request, until_s: float) -> Response:
+        """Ask something that may safely arrive twice. Raises DeviceUnreachable."""
+        try:
+            return await self.link.ask(request, deadline_s=until_s)
+        except NoReply as error:
+            raise DeviceUnreachable(str(error)) from error
+
+    async def _reach(self) -> None:
+        if not self.link.is_open:
+            self._slot_sizes = None
+            await self.link.open()
+
+    async def _command(self, command: Command, until_s: float) -> Answered | Refused:
+        """The commands every SMP device has; all of them only read."""
+        match command.name:
+            case "version":
+                state = await self._read_state(until_s)
+                if isinstance(state, Refused):
+                    return state
+                if state.active is None:
+                    return Refused("device_refused", "the device lists no running image")
+                return Answered(_about(state.active))
+            case "echo":
+                reply = await self.ask(smp.echo(str(command.parameters.get("text", ""))), until_s)
+                return _outcome(reply, lambda: {"echo": str(reply.payload.get("r", ""))})
+            case "info":
+                reply = await self.ask(OS_INFO, until_s)
+                return _outcome(reply, lambda: {"info": str(reply.payload.get("output", ""))})
+            case "taskstat":
+                reply = await self.ask(TASK_STATISTICS, until_s)
+                return _outcome(reply, lambda: {"tasks": _json(reply.payload.get("tasks"))})
+        known = "version, echo, info and taskstat"
+        raise StepInvalid(f"SMP devices know {known}, not `{command.name}`", "verb_unsupported")
+
+    async def _learn_buffer(self, until_s: float) -> None:
+        """Ask how large a message may be; a device that cannot say gets two lines at once."""
+        reply = await self.ask(smp.os_params(), until_s)
+        try:
+            buf_size = smp.buffer_parameters(reply.payload).buf_size
+        except SmpInvalid:
+            buf_size = smp.TWO_LINES_BUF_SIZE
+        self._limits.buf_size = max(buf_size, SMALLEST_BUF_SIZE)
+
+    async def _read_state(self, until_s: float) -> FirmwareState | Refused:
+        reply = await self.ask(smp.state_read(), until_s)
+        if reply.error is not None:
+            return _refusal(reply.error, "device_refused")
+        try:
+            slots = smp.image_slots(reply.payload)
+        except SmpInvalid as error:
+            raise ReplyGarbled(str(error)) from error
+        images = tuple(_image(slot) for slot in slots if slot.image == 0)
+        return FirmwareState(images, await self._slot_size(until_s))
+
+    async def _slot_size(self, until_s: float) -> int | None:
+        if self._slot_sizes is None:
+            reply = await self.ask(smp.slot_info(), until_s)
+            sizes = [] if reply.error else smp.slot_sizes(reply.payload)
+            self._slot_sizes = {s.slot: s.size for s in sizes if s.image == 0 and s.size}
+        return min(self._slot_sizes.values(), default=None)
+
+    async def _write_state(
+        self, image_hash: bytes | None, *, confirm: bool, until_s: float
+    ) -> Answered | Refused:
+        return _outcome(await self.ask(smp.state_write(image_hash, confirm=confirm), until_s))
+
+    async def _roll_back(self, until_s: float) -> Answered | Refused:
+        """An image on test goes with the next reset by itself; else the other is put in for good.
+
+        After a confirmed update the old image is no longer listed: there is no way back.
+        """
+        state = await self._read_state(until_s)
+        if isinstance(state, Refused):
+            return state
+        if state.active is not None and not state.active.confirmed:
+            return Answered({"reset_needed": True})
+        other = next((i for i in state.images if not i.active and i.image_hash), None)
+        if other is None:
+            return Refused("device_refused", "the device holds no other image to go back to")
+        image_hash = bytes.fromhex(other.image_hash)
+        outcome = await self._write_state(image_hash, confirm=True, until_s=until_s)
+        return outcome if isinstance(outcome, Refused) else Answered({"reset_needed": True})
+
+    async def _reset(self, request: Reset, until_s: float) -> Answered | Refused:
+        """Restart once. Without a reply the image list tells whether a pending swap still waits.
+
+        Where none waited, a second restart does no harm.
+        """
+        before = await self._read_state(min(until_s, _now_s() + ANSWER_WITHIN_S))
+        was_pending = isinstance(before, FirmwareState) and _is_pending(before)
+        message = smp.reset(force=request.force)
+        while True:
+            try:
+                reply = await self.link.ask_once(message, self._options.reply_wait_s)
+            except (NoReply, DeviceUnreachable) as error:
+                after = await self._after_unanswered_reset(until_s, error)
+                if was_pending and isinstance(after, FirmwareState) and not _is_pending(after):
+                    return Answered()
+            else:
+                if reply.error is None:
+                    await asyncio.sleep(DOWN_AFTER_RESET_S)
+                return _outcome(reply)
+
+    async def _after_unanswered_reset(
+        self, until_s: float, error: Exception
+    ) -> FirmwareState | Refused:
+        while _now_s() < until_s:
+            try:
+                await self._reach()
+                return await self._read_state(min(until_s, _now_s() + ANSWER_WITHIN_S))
+            except DeviceUnreachable:
+                await asyncio.sleep(REOPEN_EVERY_S[-1])
+        raise ReplyGarbled(f"the reset was not answered: {error}") from error
+
+    async def _upload(
+        self, request: UploadFirmware, until_s: float, on_progress: OnProgress
+    ) -> Answered | Refused:
+        """Send the image, over any number of lost lines and reboots, while it makes progress."""
+        sender = ImageSender(
+            self.link,
+            self._limits,
+            request.path,
+            size=request.size,
+            sha256=bytes.fromhex(request.sha256),
+            image=(request.slot or 0) // 2,  # each image has two slots
+            erase_wait_s=self._options.erase_wait_s,
+            no_progress_s=self._options.no_progress_s,
+            until_s=until_s,
+            on_progress=on_progress,
+        )
+        with sender:
+            while True:
+                try:
+                    outcome = await self._prepare_upload(request, sender)
+                    return outcome if outcome is not None else _sent(await sender.send())
+                except (DeviceUnreachable, NoReply) as error:
+                    await self._recover(sender, error)
+
+    async def _prepare_upload(
+        self, request: UploadFirmware, sender: ImageSender
+    ) -> Answered | Refused | None:
+        """Look at the device before the first byte and after each break; None: go on sending."""
+        await self._reach()
+        soon_s = min(sender.give_up_at_s, _now_s() + ANSWER_WITHIN_S)
+        await self._learn_buffer(soon_s)
+        state = await self._read_state(soon_s)
+        if isinstance(state, Refused):
+            return None
+        if state.slot_size is not None and request.size > state.slot_size:
+            text = f"{request.size} bytes do not fit a slot of {state.slot_size}"
+            return Refused("image_too_large", text)
+        found = state.holding(request.image_hash)
+        if sender.has_begun and found is not None and not found.active:
+            return Answered({"bytes": request.size})  # only the last reply was lost
+        return None
+
+    async def _recover(self, sender: ImageSender, error: Exception) -> None:
+        """Wait a little, unless there was no progress for so long that the line is given up."""
+        pause_s = REOPEN_EVERY_S[min(sender.breaks, len(REOPEN_EVERY_S) - 1)]
+        sender.breaks += 1
+        if _now_s() + pause_s > sender.give_up_at_s:
+            await self.close()
+            raise DeviceUnreachable(f"upload stopped {sender.where}: {error}") from error
+        await asyncio.sleep(pause_s)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _outcome(reply: Response, result: Callable[[], JsonValue] = lambda: None) -> Answered | Refused:
+    error = reply.error
+    return Answered(result()) if error is None else _refusal(error, "device_refused")
+
+
+def _refusal(error: SmpError, code: str) -> Refused:
+    if error.is_not_supported:
+        code = "verb_unsupported"
+    group = "" if error.group is None else f", group {error.group}"
+    return Refused(code, f"{error.name} (code {error.rc}{group})")
+
+
+def _sent(outcome: Sent | SmpError | str) -> Answered | Refused:
+    match outcome:
+        case Sent():
+            return Answered({"bytes": outcome.size})
+        case SmpError():
+            too_large = outcome.group == smp.Group.IMAGE and outcome.rc == IMAGE_TOO_LARGE
+            return _refusal(outcome, "image_too_large" if too_large else "image_refused")
+        case str():
+            return Refused("image_refused", outcome)
+    assert_never(outcome)
+
+
+def _is_pending(state: FirmwareState) -> bool:
+    return any(image.pending for image in state.images)
+
+
+def _image(slot: smp.ImageSlot) -> FirmwareImage:
+    return FirmwareImage(
+        slot.slot,
+        slot.version,
+        slot.hash.hex() if slot.hash else "",
+        slot.active,
+        slot.confirmed,
+        slot.pending,
+        slot.permanent,
+    )
+
+
+def _about(image: FirmwareImage) -> dict[str, JsonValue]:
+    return {"version": image.version, "hash": image.image_hash, "confirmed": image.confirmed}
+
+
+def _listed(state: FirmwareState) -> JsonValue:
+    return [
+        {**_about(i), "slot": i.slot, "active": i.active, "pending": i.pending}
+        for i in state.images
+    ]
+
+
+def _json(value: Any) -> JsonValue:
+    """CBOR to JSON: bytes as hex, what JSON has no name for as text."""
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case bytes():
+            return value.hex()
+        case list() | tuple():
+            return [_json(item) for item in value]
+        case dict():
+            return {str(key): _json(item) for key, item in value.items()}
+    return str(value)

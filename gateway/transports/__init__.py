@@ -1,0 +1,1 @@
+"""What moves bytes and messages between the gateway and its devices."""
