@@ -1,0 +1,1 @@
+"""Pure rules of the edge: no I/O, no clock, no chance."""

@@ -1,0 +1,159 @@
+"""The state of one attempt: what the journal keeps of it, and how one begins and is closed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from pydantic import JsonValue
+
+from contract.lifecycle import TASK_ENDS, StepStatus, TaskStatus
+from contract.messages import Failure, JobBody, OfferedStep, OfferedTask
+from gateway.domain.facts import CancelMode, Instant
+
+
+@dataclass(frozen=True)
+class StepState:
+    """One step. `begins` counts process starts without an outcome; `losses` those of the line."""
+
+    status: StepStatus = StepStatus.PENDING
+    started_at: int | None = None
+    skipped_at: int | None = None
+    completed_at: int | None = None
+    progress: float = 0
+    tries: int = 0
+    begins: int = 0
+    try_elapsed: int = 0
+    losses: int = 0
+    sent: bool = False
+    retrying: bool = False
+    failure: Failure | None = None
+    result: JsonValue = None
+    truncated: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt whole. What follows `memory` is forgotten when the process ends.
+
+    `outcome` is how it will end, once known, while cleaning up; `performing` says that a step's
+    outcome is awaited, and is false while it waits to be tried again.
+    """
+
+    offer: OfferedTask
+    body: JobBody
+    status: TaskStatus
+    steps: tuple[StepState, ...]
+    start_by_at: int
+    boot: int
+    revision: int = 1
+    unsynced: int = 0
+    begun: bool = False
+    started_at: int | None = None
+    ended_at: int | None = None
+    elapsed: int = 0
+    progress: float = 0
+    current: int | None = None
+    waiting_for: str | None = None
+    outcome: TaskStatus | None = None
+    failure: Failure | None = None
+    cancel: CancelMode | None = None
+    result: JsonValue = None
+    from_attempt: int | None = None
+    memory: Mapping[str, JsonValue] = field(default_factory=dict)
+    performing: bool = False
+    measured_to: int | None = None
+    progress_told: int | None = None
+    device: Mapping[str, JsonValue] = field(default_factory=dict)
+    gateway: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    @property
+    def is_ended(self) -> bool:
+        """Ended, or handed back."""
+        return self.status in TASK_ENDS or self.status is TaskStatus.SCHEDULED
+
+    @property
+    def first_step(self) -> OfferedStep | None:
+        return next((step for step in self.body.steps if not step.on_failure), None)
+
+
+def accept(offer: OfferedTask, body: JobBody, boot: int, now: Instant) -> Attempt:
+    """A new attempt, as it enters the journal."""
+    return Attempt(
+        offer=offer,
+        body=body,
+        status=TaskStatus.ACCEPTED,
+        steps=(StepState(),) * len(body.steps),
+        start_by_at=now.wall + offer.start_by,
+        boot=boot,
+    )
+
+
+def close_by(attempt: Attempt, earlier: Attempt, now: Instant) -> Attempt:
+    """End an attempt that was not needed: an earlier one succeeded after all."""
+    return replace(
+        attempt,
+        status=TaskStatus.SUCCEEDED,
+        steps=earlier.steps,
+        begun=earlier.begun,
+        started_at=earlier.started_at,
+        ended_at=now.wall,
+        elapsed=earlier.elapsed,
+        progress=100,
+        current=None,
+        waiting_for=None,
+        result=earlier.result,
+        from_attempt=earlier.offer.attempt,
+        revision=attempt.revision + 1,
+        unsynced=0,
+    )
+
+
+def scope_of(attempt: Attempt) -> dict[str, JsonValue]:
+    """The names that expressions of a step may use."""
+    offer, body = attempt.offer, attempt.body
+    steps: dict[str, JsonValue] = {
+        step.id: {
+            "status": state.status.value,
+            "result": state.result,
+            "progress": state.progress,
+            "tries": state.tries,
+            "failure": None
+            if state.failure is None
+            else {"code": state.failure.code, "text": state.failure.text},
+        }
+        for step, state in zip(body.steps, attempt.steps, strict=True)
+    }
+    return {
+        "ctx": body.context,
+        "target": offer.target,
+        "device": dict(attempt.device),
+        "gateway": dict(attempt.gateway),
+        "run": {"id": body.run, "job": body.job, "name": body.name, "type": body.type},
+        "task": {
+            "id": offer.task,
+            "attempt": offer.attempt,
+            "ordinal": offer.ordinal,
+            "tries": offer.tries,
+        },
+        "steps": steps,
+        "accumulator": offer.accumulator,
+        "item": {"target": offer.target, "parameters": offer.parameters},
+        "parameters": offer.parameters,
+    }
+
+
+def progress_of(attempt: Attempt) -> float:
+    if attempt.status is TaskStatus.SUCCEEDED or not attempt.steps:
+        return 100 if attempt.status is TaskStatus.SUCCEEDED else 0
+    counted = [
+        state
+        for step, state in zip(attempt.body.steps, attempt.steps, strict=True)
+        if not step.on_failure
+    ]
+    done = sum(
+        100 if state.status in (StepStatus.SUCCEEDED, StepStatus.SKIPPED) else state.progress
+        for state in counted
+    )
+    if attempt.is_ended or attempt.outcome is not None:
+        return attempt.progress  # what was skipped on the way out is no progress
+    return round(done / max(len(counted), 1), 1)

@@ -1,0 +1,158 @@
+"""What can happen to an attempt, and what it may ask for: the vocabulary of `attempt.advance`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from pydantic import JsonValue
+
+CancelMode = Literal["recall", "soft", "force"]
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+class Instant(NamedTuple):
+    """A moment in milliseconds: `wall` is shown, `mono` only measures, within one process."""
+
+    wall: int
+    mono: int
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker takes the attempt up: for the first time, or after a restart in its middle.
+
+    `boot` counts the starts of the process; `device` and `gateway` are what expressions may read.
+    """
+
+    boot: int
+    device: Mapping[str, JsonValue] = field(default_factory=dict)
+    gateway: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Held:
+    """It may not begin yet; `code` is one of `contract.waiting.WAITS`."""
+
+    code: str
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Nothing is in its way any more: begin the first step."""
+
+
+@dataclass(frozen=True)
+class Hopeless:
+    """It cannot even begin; `code` is one of `contract.failures.FAILURES`."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """The step was performed. `memory` is for later steps of the attempt."""
+
+    result: JsonValue = None
+    memory: Mapping[str, JsonValue] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Denied:
+    """The step was definitely not performed."""
+
+    code: str
+    text: str
+    result: JsonValue = None
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """The step may or may not have happened."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class LineLost:
+    """The device did not answer. `sent` says that the request may have reached it."""
+
+    text: str
+    sent: bool
+
+
+@dataclass(frozen=True)
+class TimedOut:
+    """The time that the step was given is over; it has been stopped."""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The step was interrupted because the attempt asked for it."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The step came forward: percent, and a note such as `41 of 93 KiB`."""
+
+    percent: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Due:
+    """The moment that WaitUntil named has come, or start-by may have."""
+
+
+@dataclass(frozen=True)
+class CancelAsked:
+    mode: CancelMode
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ProcessEnds:
+    """The process ends in good order: what it leaves in the middle is no crash."""
+
+
+Outcome = Done | Denied | Unanswered | LineLost | TimedOut | Stopped
+Fact = Started | Held | Begin | Hopeless | Outcome | Progress | Due | CancelAsked | ProcessEnds
+
+
+@dataclass(frozen=True)
+class Perform:
+    """Perform a step, once the attempt is saved; its outcome is the next fact."""
+
+    step: str
+    uses: str
+    parameters: Mapping[str, JsonValue]
+    timeout_ms: int
+    resumed: bool
+    scope: Mapping[str, JsonValue]
+    memory: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class WaitUntil:
+    """Say `Due` after so many milliseconds."""
+
+    delay_ms: int
+
+
+@dataclass(frozen=True)
+class Interrupt:
+    """Stop the step that is being performed, and say `Stopped`, or its outcome if it has one."""
+
+
+@dataclass(frozen=True)
+class Say:
+    """A line of the task's log, kept in the same commit as the attempt."""
+
+    level: Level
+    text: str
+    data: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+Effect = Perform | WaitUntil | Interrupt | Say

@@ -1,0 +1,1 @@
+"""The gateway's truth on disk: each task whole, and beside it the bounded outbox."""

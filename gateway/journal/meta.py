@@ -1,0 +1,40 @@
+"""The journal's own facts: its random id, how often the process has started, its counters."""
+
+from dataclasses import dataclass
+from sqlite3 import Connection
+
+
+@dataclass(frozen=True)
+class Identity:
+    """`journal` is made once, with the file; `boot` counts the starts of the process."""
+
+    journal: str
+    boot: int
+
+
+def begin(db: Connection, new_journal: str) -> Identity:
+    """Called once a start: keeps the journal's id, or gives it this one, and counts the boot."""
+    journal = get(db, "journal") or new_journal
+    boot = int(get(db, "boot") or 0) + 1
+    put(db, "journal", journal)
+    put(db, "boot", str(boot))
+    return Identity(journal, boot)
+
+
+def get(db: Connection, key: str) -> str | None:
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def put(db: Connection, key: str, value: str) -> None:
+    db.execute(
+        "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (key, value),
+    )
+
+
+def add(db: Connection, key: str, count: int) -> int:
+    """Raise a counter that starts at 0; returns its new value."""
+    total = int(get(db, key) or 0) + count
+    put(db, key, str(total))
+    return total

@@ -1,0 +1,1 @@
+"""Runs attempts: a worker per device that has work; journal first, then act."""
