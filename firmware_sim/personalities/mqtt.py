@@ -2,7 +2,8 @@
 
 Commands come on `dev/{id}/cmd` as `{id, command, ...}`, replies go to `dev/{id}/reply` as
 `{id, ok, result}` or `{id, ok, code, error}`, progress to `dev/{id}/status`, presence (retained,
-also the Will) to `dev/{id}/online`. Downloading is left to the endpoint: it answers a `Fetch`.
+also the Will) to `dev/{id}/online`. An update with `"reboot": false` is staged: the next reboot
+tries it. Downloading is left to the endpoint: it answers a `Fetch`.
 """
 
 import hashlib
@@ -65,6 +66,7 @@ class Update:
     command_id: str
     version: str
     sha256: str
+    reboots: bool = True
     percent: int = -1
 
 
@@ -170,6 +172,10 @@ class MqttPersonality:
             self._status("flashing", percent, after_s=flash_s * percent / 100)
             for percent in (0, 25, 50, 75, 100)
         ]
+        if not update.reboots:
+            staged = self._status("staged", 100, flash_s)
+            self.update = None
+            return [*steps, staged]
         return [*steps, self._status("rebooting", 100, flash_s), Reboot(flash_s + REBOOT_AFTER_S)]
 
     def _give_up(self, code: str, text: str) -> list[Action]:
@@ -231,6 +237,7 @@ class MqttPersonality:
             "version": self.device.version,
             "confirmed": flash.is_confirmed,
             "hash": flash.running.hash.hex(),
+            "pending": _pending(flash),
             "type": identity.type,
             "hardware": identity.hardware,
         }
@@ -266,13 +273,20 @@ class MqttPersonality:
             raise _Refused("image_refused", f"{size} bytes do not fit a slot of {slot_size}")
         if not self.device.flash.is_confirmed:
             raise _Refused("image_refused", _REFUSALS[flash_rules.NO_FREE_SLOT])
-        self.update = Update(command_id, version, sha256)
+        self.update = Update(command_id, version, sha256, request.get("reboot") is not False)
         return [self._status("downloading", 0), Fetch(url, slot_size)]
 
     def _keep(self, outcome: Flash | Refusal) -> None:
         if isinstance(outcome, Refusal):
             raise _Refused("refused", f"code {outcome.rc}")
         self.device.flash = outcome
+
+
+def _pending(flash: Flash) -> dict[str, Any] | None:
+    """The image that the next boot tries; None when the running one stays."""
+    if flash.swap is flash_rules.Swap.NONE or flash.other is None:
+        return None
+    return {"version": flash.other.version, "hash": flash.other.hash.hex()}
 
 
 def _error(code: str, text: str) -> dict[str, Any]:

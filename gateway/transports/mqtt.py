@@ -1,0 +1,226 @@
+"""The gateway's one connection to its local broker, shared by all MQTT devices.
+
+Nothing here survives the process or needs to: sessions are clean, subscriptions are renewed after
+every reconnect, and whoever waits for a reply asks again.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiomqtt
+import structlog
+from aiomqtt import ProtocolVersion
+
+from gateway.domain.backoff import backoff_ms, jittered_ms
+from gateway.errors import DeviceUnreachable
+from gateway.transports.base import Message, OnMessage
+
+FIRST_DELAY_MS: Final = 200
+LONGEST_DELAY_MS: Final = 15_000
+QUEUED_IN: Final = 2000
+QUEUED_OUT: Final = 1000
+CONNECT_WITHIN_S: Final = 10.0
+# QoS 0: between a broker and its neighbour on loopback TCP loses nothing, and NATS grants a
+# session only a few dozen filters of QoS 1.
+SUBSCRIBE_QOS: Final = 0
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class MqttCounters:
+    connects: int = 0
+    received: int = 0
+    published: int = 0
+    unrouted: int = 0
+
+
+class MqttTransport:
+    """Publishes and subscribes for all devices while `run` runs.
+
+    `chance` gives numbers from 0 to 1 for the jitter of reconnects. MQTT 5 is tried first, then
+    3.1.1; what worked is kept.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        client_id: str,
+        *,
+        chance: Callable[[], float],
+        username: str | None = None,
+        password: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.counters = MqttCounters()
+        self._host = host
+        self._port = port
+        self._client_id = client_id
+        self._chance = chance
+        self._username = username
+        self._password = password
+        self._tls = tls
+        self._client: aiomqtt.Client | None = None
+        self._connected = asyncio.Event()
+        self._subscriptions: list[MqttSubscription] = []
+        self._version = ProtocolVersion.V5
+        self._version_is_proven = False
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connected.is_set()
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        failures = 0
+        while True:
+            before = self.counters.connects
+            try:
+                await self._serve()
+            except (aiomqtt.MqttError, OSError) as error:
+                failures = 1 if self.counters.connects > before else failures + 1
+                log.info("local broker lost", host=self._host, port=self._port, why=str(error))
+            if not self._version_is_proven and self._version is ProtocolVersion.V5:
+                self._version = ProtocolVersion.V311
+                continue
+            if not self._version_is_proven:
+                self._version = ProtocolVersion.V5
+            delay_ms = backoff_ms(failures, FIRST_DELAY_MS, LONGEST_DELAY_MS)
+            await asyncio.sleep(jittered_ms(delay_ms, self._chance()) / 1000)
+
+    async def _serve(self) -> None:
+        # A reused client fails at its second connect: each connection gets its own.
+        client = self._make_client()
+        async with client:
+            self._version_is_proven = True
+            self.counters.connects += 1
+            self._client = client
+            try:
+                await self._renew(client)
+                self._connected.set()
+                async for message in client.messages:
+                    self._route(message)
+            finally:
+                self._connected.clear()
+                self._client = None
+
+    def _make_client(self) -> aiomqtt.Client:
+        clean: dict[str, Any] = {"clean_session": True}
+        if self._version is ProtocolVersion.V5:
+            clean = {"clean_start": True}
+        return aiomqtt.Client(
+            self._host,
+            self._port,
+            identifier=self._client_id,
+            username=self._username,
+            password=self._password,
+            tls_context=self._tls,
+            protocol=self._version,
+            **clean,
+            timeout=CONNECT_WITHIN_S,
+            keepalive=20,
+            max_queued_incoming_messages=QUEUED_IN,
+            max_queued_outgoing_messages=QUEUED_OUT,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        )
+
+    async def _renew(self, client: aiomqtt.Client) -> None:
+        filters = sorted({each for s in self._subscriptions for each in s.filters})
+        for start in range(0, len(filters), 50):
+            try:
+                await self._subscribe(client, filters[start : start + 50])
+            except DeviceUnreachable as refusal:
+                log.warning("subscription refused", why=str(refusal))
+
+    async def _subscribe(self, client: aiomqtt.Client, filters: Sequence[str]) -> None:
+        if not filters:
+            return
+        codes = await client.subscribe([(each, SUBSCRIBE_QOS) for each in filters])
+        for each, code in zip(filters, codes, strict=False):
+            if _number(code) >= 0x80:
+                raise DeviceUnreachable(f"the broker refuses the subscription to {each}: {code}")
+
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        timeout_s: float,
+        qos: int = 1,
+        is_retained: bool = False,
+    ) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._connected.wait()
+                client = self._client
+                if client is None:
+                    raise DeviceUnreachable("the local broker has just gone")
+                await client.publish(topic, payload, qos=qos, retain=is_retained)
+        except TimeoutError:
+            raise DeviceUnreachable("the local broker does not answer") from None
+        except (aiomqtt.MqttError, ValueError) as error:
+            raise DeviceUnreachable(f"the local broker took nothing: {error}") from error
+        self.counters.published += 1
+
+    async def subscribe(
+        self, filters: Sequence[str], on_message: OnMessage, *, timeout_s: float
+    ) -> "MqttSubscription":
+        subscription = MqttSubscription(tuple(filters), on_message, self._subscriptions)
+        self._subscriptions.append(subscription)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._connected.wait()
+                client = self._client
+                if client is not None:
+                    await self._subscribe(client, subscription.filters)
+        except (TimeoutError, aiomqtt.MqttError, ValueError) as error:
+            subscription.close()
+            text = str(error) or "no answer"
+            raise DeviceUnreachable(f"cannot subscribe at the local broker: {text}") from error
+        except BaseException:
+            subscription.close()
+            raise
+        return subscription
+
+    def _route(self, message: aiomqtt.Message) -> None:
+        self.counters.received += 1
+        topic = message.topic.value
+        payload = message.payload
+        data = payload if isinstance(payload, bytes) else str(payload or "").encode()
+        ours = Message(topic, data, bool(message.retain))
+        is_wanted = False
+        for subscription in list(self._subscriptions):
+            if subscription.matches(message.topic):
+                is_wanted = True
+                subscription.on_message(ours)
+        self.counters.unrouted += not is_wanted
+
+
+class MqttSubscription:
+    """Topic filters of one device. What is no longer wanted is simply not passed on."""
+
+    def __init__(
+        self, filters: tuple[str, ...], on_message: OnMessage, registry: "list[MqttSubscription]"
+    ) -> None:
+        self.filters = filters
+        self.on_message = on_message
+        self._registry = registry
+        self._exact = frozenset(each for each in filters if not set(each) & {"+", "#"})
+        self._wild = tuple(each for each in filters if set(each) & {"+", "#"})
+
+    def matches(self, topic: aiomqtt.Topic) -> bool:
+        return topic.value in self._exact or any(topic.matches(each) for each in self._wild)
+
+    def close(self) -> None:
+        with contextlib.suppress(ValueError):
+            self._registry.remove(self)
+
+
+def _number(code: Any) -> int:
+    return code if isinstance(code, int) else int(code.value)
