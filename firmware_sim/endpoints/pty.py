@@ -19,6 +19,8 @@ BITS_PER_BYTE: Final = 10
 # Long enough for few wake-ups, short enough that a frame never waits long for its last byte.
 PIECE_S: Final = 0.004
 READ_SIZE: Final = 4096
+# epoll rounds its wait up to whole milliseconds: this much late on average.
+WAKES_LATE_S: Final = 0.0005
 
 
 class PtyEndpoint:
@@ -85,7 +87,8 @@ class PtyEndpoint:
 
     def _boot(self) -> None:
         self._forget_timers()
-        self._act(self.personality.boot(asyncio.get_running_loop().time()))
+        now_s = asyncio.get_running_loop().time()
+        self._act(self.personality.boot(now_s), now_s)
 
     def _forget_timers(self) -> None:
         for timer in self._timers:
@@ -93,26 +96,26 @@ class PtyEndpoint:
         self._timers.clear()
         self._out.clear()
 
-    def _act(self, actions: list[Action]) -> None:
+    def _act(self, actions: list[Action], now_s: float) -> None:
+        """Do what the device does; its times count from `now_s`, however late this call is."""
         for action in actions:
+            due_s = now_s + action.after_s if not isinstance(action, CutLine) else now_s
             match action:
                 case Send():
-                    self._later(action.after_s, self._queue, action.data)
+                    self._at(due_s, self._queue, action.data, due_s)
                 case Reboot():
-                    self._later(action.after_s, self._boot)
+                    self._at(due_s, self._boot)
                 case CutLine():
                     self._cut(action.for_s)
                 case _:
                     assert_never(action)
 
-    def _later(self, after_s: float, act: Callable[..., None], *arguments: object) -> None:
-        loop = asyncio.get_running_loop()
-
+    def _at(self, due_s: float, act: Callable[..., None], *arguments: object) -> None:
         def fire() -> None:
             self._timers.discard(timer)
             act(*arguments)
 
-        timer = loop.call_later(after_s, fire)
+        timer = asyncio.get_running_loop().call_at(due_s, fire)
         self._timers.add(timer)
 
     def _read(self) -> None:
@@ -128,13 +131,14 @@ class PtyEndpoint:
         except BlockingIOError:
             return False
         if self._bytes_per_s is None:
-            self._act(self.personality.receive(data, loop.time()))
+            now_s = loop.time()
+            self._act(self.personality.receive(data, now_s), now_s)
             return True
         # The device has them, and the wire is free, when they have passed. Until then nothing is
         # read, so the kernel's buffer pushes back on the writer.
         loop.remove_reader(self._master)
         end_s = start_s + len(data) / self._bytes_per_s
-        loop.call_at(end_s, self._arrived, data, end_s, self._master)
+        loop.call_at(end_s - WAKES_LATE_S, self._arrived, data, end_s, self._master)
         return True
 
     def _arrived(self, data: bytes, end_s: float, master: int) -> None:
@@ -144,12 +148,12 @@ class PtyEndpoint:
         # What waits already follows without a gap, however late this call is.
         if not self._take(end_s):
             loop.add_reader(master, self._read)
-        self._act(self.personality.receive(data, loop.time()))
+        self._act(self.personality.receive(data, end_s), end_s)
 
-    def _queue(self, data: bytes) -> None:
+    def _queue(self, data: bytes, due_s: float) -> None:
         self._out.append(data)
         if not self._is_writing:
-            self._write(asyncio.get_running_loop().time())
+            self._write(due_s)
 
     def _write(self, start_s: float) -> None:
         self._is_writing = False
@@ -164,7 +168,9 @@ class PtyEndpoint:
                 self._out.appendleft(rest)
             end_s = start_s + len(piece) / self._bytes_per_s
             self._is_writing = True
-            asyncio.get_running_loop().call_at(end_s, self._put_and_go_on, piece, end_s)
+            asyncio.get_running_loop().call_at(
+                end_s - WAKES_LATE_S, self._put_and_go_on, piece, end_s
+            )
             return
 
     def _put_and_go_on(self, piece: bytes, end_s: float) -> None:
