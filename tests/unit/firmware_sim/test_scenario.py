@@ -1,0 +1,89 @@
+"""Scenario files: what we ship is sound, and what is wrong is named with file, line and key."""
+
+from pathlib import Path
+
+import pytest
+
+from contract.documents import DocumentInvalid
+from firmware_sim import scenario as scenarios
+from firmware_sim.__main__ import main
+from firmware_sim.scenario import MqttSpec, ScenarioInvalid, SmpSpec
+
+SHIPPED = sorted((Path(__file__).parents[3] / "configs" / "scenarios").glob("*.yaml"))
+
+pytestmark = pytest.mark.row("E9")
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "scenario.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_every_shipped_scenario_makes_its_devices(path):
+    devices = list(scenarios.make_devices(scenarios.read_scenario(path)))
+    assert len({spec.device.identity.id for spec in devices}) == len(devices)
+    assert all(spec.device.version == "2.3.0" for spec in devices)
+
+
+def test_groups_ids_settings_and_faults_reach_the_devices(tmp_path):
+    path = written(
+        tmp_path,
+        """
+seed: 3
+devices:
+  - {personality: smp, id: pump, count: 3, buf_size: 512, baud: 9600, rx_lines: 2,
+     faults_of: {pump-2: {reboot_after_chunks: [4], late_by: 1s}}}
+  - {personality: mqtt, ids: [a, b], version: 1.2.3.4, flash_time: 2s}
+""",
+    )
+    specs = {
+        spec.device.identity.id: spec
+        for spec in scenarios.make_devices(scenarios.read_scenario(path))
+    }
+    assert list(specs) == ["pump-1", "pump-2", "pump-3", "a", "b"]
+    pump, meter = specs["pump-2"], specs["a"]
+    assert isinstance(pump, SmpSpec)
+    assert isinstance(meter, MqttSpec)
+    assert (pump.baud, pump.settings.buf_size, pump.settings.rx_lines) == (9600, 512, None)
+    assert pump.device.faults.reboot_after_chunks == (4,)
+    assert pump.device.faults.late_by_s == 1.0
+    assert specs["pump-1"].device.faults.reboot_after_chunks == ()
+    assert pump.device.faults.seed == "3/pump-2"
+    assert (meter.device.version, meter.settings.flash_s) == ("1.2.3.4", 2.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("devices:\n  - {personality: smp, id: a, buf_sise: 3}\n", 2, "buf_sise"),
+        ("devices:\n  - personality: smp\n    id: a\n    buf_size: 1\n", 4, "buf_size"),
+        ("devices:\n  - {personality: smp}\n", 2, "id"),
+        ("devices:\n  - {personality: smp, id: a, version: one}\n", 2, "image version"),
+        ("devices:\n  - {personality: smp, id: a, faults_of: {b: {}}}\n", 2, "faults_of"),
+        ("devices:\n  - {personality: ftp, id: a}\n", 2, "personality"),
+        ("devices: [\n", 2, ""),
+    ],
+)
+def test_a_wrong_scenario_is_named_with_file_line_and_key(tmp_path, capsys, text, line, words):
+    path = written(tmp_path, text)
+    with pytest.raises(DocumentInvalid) as invalid:
+        scenarios.read_scenario(path)
+    assert f"{path}:{line}" in str(invalid.value)
+    assert words in str(invalid.value)
+    assert main([str(path)]) == 2
+    assert str(path) in capsys.readouterr().err
+
+
+def test_an_id_twice_and_a_missing_or_wrong_image_are_refused(tmp_path):
+    twice = "devices:\n  - {personality: smp, ids: [a]}\n  - {personality: mqtt, ids: [a]}\n"
+    with pytest.raises(DocumentInvalid, match="stands twice: a"):
+        scenarios.read_scenario(written(tmp_path, twice))
+    wrong = tmp_path / "wrong.bin"
+    for image in (wrong, tmp_path / "missing.bin"):
+        wrong.write_bytes(b"not an image")
+        text = f"devices:\n  - {{personality: smp, id: a, image: {image}}}\n"
+        scenario = scenarios.read_scenario(written(tmp_path, text))
+        with pytest.raises(ScenarioInvalid, match="a-1"):
+            list(scenarios.make_devices(scenario))
