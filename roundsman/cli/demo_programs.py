@@ -1,0 +1,120 @@
+"""The demo's programs as children that never outlive it, whatever ends it."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from roundsman.cli.failures import Failure
+
+TAIL_LINES: Final = 20
+STOP_WITHIN_S: Final = 6.0
+_SET_PARENT_DEATH_SIGNAL: Final = 1  # prctl(2)
+_SET_CHILD_SUBREAPER: Final = 36
+
+
+@dataclass(frozen=True)
+class Program:
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+class Programs:
+    """Starts programs, notices when one ends, and ends them in the opposite order."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: list[Program] = []
+        self._libc = ctypes.CDLL(None, use_errno=True)
+
+    def __enter__(self) -> "Programs":
+        # What a killed child leaves behind (its broker) becomes ours, and ends with us.
+        self._libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        signal.signal(signal.SIGCHLD, self._on_child)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _end)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C does not leave half of it
+        self._stop()
+
+    def start(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
+        """Start a program in the demo's folder; its output goes to `logs/{name}.log`."""
+        log = self._folder / "logs" / f"{name}.log"
+        log.parent.mkdir(exist_ok=True)
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=self._folder,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
+                start_new_session=True,  # Ctrl-C reaches the demo alone, which ends them in order
+                preexec_fn=self._die_with_parent,
+            )
+        self._running.append(Program(name, process, log))
+
+    def check(self) -> None:
+        """Raise Failure when a program has ended: which one, and how its log ends."""
+        for program in self._running:
+            code = program.process.poll()
+            if code is not None:
+                ended = f"signal {-code}" if code < 0 else f"exit code {code}"
+                raise Failure(
+                    f"The program {program.name} has ended ({ended}); its log ends:\n"
+                    f"{tail(program.log)}",
+                    f"See {program.log}",
+                )
+
+    def logs(self) -> str:
+        """How every log ends, for an error that is nobody's in particular."""
+        return "\n".join(f"--- {each.log}\n{tail(each.log, 5)}" for each in self._running)
+
+    def _on_child(self, number: int, frame: FrameType | None) -> None:
+        self.check()
+
+    def _die_with_parent(self) -> None:
+        self._libc.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
+
+    def _stop(self) -> None:
+        for program in reversed(self._running):
+            program.process.terminate()
+        until = time.monotonic() + STOP_WITHIN_S
+        for program in reversed(self._running):
+            try:
+                program.process.wait(max(until - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                program.process.kill()
+                program.process.wait()
+        for pid in _children():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def tail(log: Path, lines: int = TAIL_LINES) -> str:
+    with suppress(OSError):
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    return "(no log)"
+
+
+def _children() -> list[int]:
+    with suppress(OSError):
+        text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+        return [int(word) for word in text.split()]
+    return []
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
