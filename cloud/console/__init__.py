@@ -1,0 +1,1 @@
+"""HTTP for people: pages from the server, live where that helps, whole without JavaScript."""
