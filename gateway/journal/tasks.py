@@ -392,9 +392,7 @@ def _end_unreadable(db: Connection, task: str, attempt: int, why: str, now: Inst
         status=TaskStatus.FAILED,
         begun=bool(row[2]),
         ended_at=now.wall,
-        failure=Failure(
-            code="interrupted", text=f"the journal's record is unreadable: {why}"[:500]
-        ),
+        failure=Failure(code="interrupted", text=text),
         truncated=True,
     )
     db.execute(

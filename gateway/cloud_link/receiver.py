@@ -1,0 +1,157 @@
+"""Takes what the cloud says into the journal: offers, cancels, receipts, corrections."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from contract.messages import Cancel, CancelItem, Offer, Receipt, Reply, Welcome
+from contract.topics import Kind
+from gateway.cloud_link.wire import LinkState
+from gateway.domain.facts import Instant
+from gateway.errors import StorageFull
+from gateway.journal import outbox, tasks
+from gateway.journal.database import Database
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who hears of what was received, once it is in the journal.
+
+    `on_work`: lanes that have new work; `on_cancel`: cancels of attempts that may be in a worker's
+    hands; `on_receipt`: the receipt, for the sender; `on_unsent`: something is to be sent;
+    `on_session`: a session has opened.
+    """
+
+    on_work: Callable[[Iterable[str]], None]
+    on_cancel: Callable[[list[tuple[str, CancelItem]]], None]
+    on_receipt: Callable[[Receipt], None]
+    on_unsent: Callable[[bool], None]
+    on_session: Callable[[], None]
+
+
+class Receiver:
+    """Handles one message at a time; whatever arrives twice changes nothing the second time."""
+
+    def __init__(
+        self,
+        journal: Database,
+        state: LinkState,
+        listeners: Listeners,
+        boot: int,
+        clock: Callable[[], Instant],
+    ) -> None:
+        self._journal = journal
+        self._state = state
+        self._listeners = listeners
+        self._boot = boot
+        self._clock = clock
+
+    async def take(self, kind: Kind, payload: bytes) -> None:
+        """One message; what is not for us is dropped and counted."""
+        message = self._state.open(kind, payload)
+        try:
+            match message:
+                case None:
+                    log.info("message dropped", kind=kind, dropped=dict(self._state.dropped))
+                case Welcome():
+                    await self._welcome(message)
+                case Offer():
+                    await self._offer(message)
+                case Cancel():
+                    await self._cancel(message.items)
+                case Receipt():
+                    await self._receipt(message)
+                case Reply():
+                    self._state.dropped["reply to no call"] += 1
+                case _:
+                    self._state.dropped[f"{kind} is not for gateways"] += 1
+        except StorageFull as error:
+            # Nothing was taken, so the cloud will say it again.
+            self._state.dropped["disk full"] += 1
+            log.error("disk full: message not taken", kind=kind, why=str(error))
+
+    async def _welcome(self, welcome: Welcome) -> None:
+        if welcome.nonce is None:
+            if welcome.conflict:
+                self._state.conflict = True
+            if welcome.hello_within is not None:
+                self._state.hello_within.put_nowait(welcome.hello_within)
+            return
+        is_new = self._state.open_session(welcome)
+        if self._state.session != welcome.session or self._state.nonce != welcome.nonce:
+            return
+        if is_new:
+            self._log_session(welcome)
+        await self._journal.run(self._correct, welcome, self._clock())
+        await self._cancel(welcome.cancel)
+        if is_new:
+            self._listeners.on_session()
+        self._listeners.on_unsent(True)
+
+    def _log_session(self, welcome: Welcome) -> None:
+        facts: dict[str, Any] = {"session": welcome.session, "conflict": welcome.conflict}
+        if welcome.conflict:
+            self._state.alarm = "another process uses this gateway's name"
+            log.error("session opened in conflict: no new work is begun", **facts)
+            return
+        self._state.alarm = None
+        log.info("session opened", **facts, forget=len(welcome.forget), report=len(welcome.report))
+
+    @staticmethod
+    def _correct(db: Any, welcome: Welcome, now: Instant) -> None:
+        tasks.forget(db, welcome.forget, now)
+        tasks.report_again(db, welcome.report)
+
+    async def _offer(self, offer: Offer) -> None:
+        taken = await self._journal.run(
+            tasks.take_offers, offer.bodies, offer.tasks, self._boot, self._clock()
+        )
+        if taken.without_body:
+            self._state.dropped["offer without its body"] += len(taken.without_body)
+            log.warning("offers without their body dropped", tasks=taken.without_body[:10])
+        log.info("offers taken", taken=taken.taken, known=taken.known)
+        self._listeners.on_work(taken.lanes)
+        self._listeners.on_unsent(taken.known > 0)
+
+    async def _cancel(self, items: list[CancelItem]) -> None:
+        if not items:
+            return
+        held = await self._journal.run(tasks.cancel, items, self._clock())
+        log.info("cancels taken", count=len(items), held=len(held))
+        self._listeners.on_cancel(held)
+        self._listeners.on_unsent(True)
+
+    async def _receipt(self, receipt: Receipt) -> None:
+        refused = [item for item in receipt.items if item.outcome == "refused"]
+        for item in refused:
+            log.warning(
+                "report refused",
+                task=item.task,
+                attempt=item.attempt,
+                code=item.code,
+                why=item.text,
+            )
+        await self._journal.run(_keep_receipt, receipt, self._clock())
+        self._listeners.on_receipt(receipt)
+
+
+def _keep_receipt(db: Any, receipt: Receipt, now: Instant) -> None:
+    tasks.stored(
+        db,
+        [(i.task, i.attempt, i.revision) for i in receipt.items if i.outcome == "stored"],
+        now,
+    )
+    tasks.refused(
+        db,
+        [
+            (i.task, i.attempt, i.revision, i.code or "refused")
+            for i in receipt.items
+            if i.outcome == "refused"
+        ],
+    )
+    for stream in receipt.streams:
+        outbox.stored(db, stream.stream, stream.kind, stream.number)

@@ -1,0 +1,123 @@
+"""What the parts of the cloud link share: its state, the envelope, the shape of a connection."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from contract import messages
+from contract.messages import AnyMessage, Limits, Message, MessageInvalid, Welcome
+from contract.topics import Address, Kind
+
+LinkStatus = Literal["offline", "greeting", "in_session"]
+
+
+class Connection(Protocol):
+    """One open connection to the broker."""
+
+    async def publish(self, kind: Kind, payload: bytes) -> None:
+        """To our own topic of that kind. Raises CloudUnreachable."""
+        ...
+
+    def messages(self) -> AsyncIterator[tuple[Kind, bytes]]:
+        """What arrives on our topics; ends by raising CloudUnreachable."""
+        ...
+
+
+class Connector(Protocol):
+    """Makes connections."""
+
+    def connect(self) -> AbstractAsyncContextManager[Connection]:
+        """Raises CloudUnreachable, or CloudRefused when the broker does not let us in."""
+        ...
+
+
+@dataclass
+class LinkState:
+    """How the link stands; the one place that stamps what goes out and checks what comes in.
+
+    `alarm` is why the broker or the cloud refuses us, for people; `dropped` counts messages that
+    were not taken, by reason.
+    """
+
+    address: Address
+    journal: str
+    instance: str
+    status: LinkStatus = "offline"
+    session: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    conflict: bool = False
+    alarm: str | None = None
+    nonce: str | None = None
+    dropped: Counter[str] = field(default_factory=Counter)
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+    hello_within: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
+    last_invalid: str = ""
+    _counter: int = 0
+
+    @property
+    def may_begin_work(self) -> bool:
+        return not self.conflict
+
+    def go_offline(self) -> None:
+        self.status = "offline"
+        self.close_session()
+
+    def close_session(self) -> None:
+        self.session = None
+        self.nonce = None
+        self.opened.clear()
+
+    def open_session(self, welcome: Welcome) -> bool:
+        """Take a welcome for our hello; True if it opens a session that was not open before."""
+        if welcome.session is None or welcome.nonce is None or welcome.nonce != self.nonce:
+            self.dropped["welcome for another hello"] += 1
+            return False
+        if welcome.journal is not None and welcome.journal != self.journal:
+            self.dropped["welcome for another journal"] += 1
+            return False
+        self.limits = welcome.limits
+        self.conflict = welcome.conflict
+        is_new = self.session != welcome.session
+        if is_new:
+            self.session = welcome.session
+            self._counter = 0
+        self.status = "in_session"
+        self.opened.set()
+        return is_new
+
+    def seal(self, message: Message) -> bytes:
+        """The bytes of a message, stamped with our session and its next counter."""
+        return self.sign(messages.encode(message.model_copy(update=self._stamp())))
+
+    def seal_report(self, head: Message, lists: dict[str, list[str]]) -> bytes:
+        """As `seal`, with lists whose items are JSON already."""
+        body = messages.encode(head.model_copy(update=self._stamp())).decode()[:-1]
+        parts = [f'"{name}":[{",".join(items)}]' for name, items in lists.items() if items]
+        return self.sign((body + "".join(f",{part}" for part in parts) + "}").encode())
+
+    def sign(self, line: bytes) -> bytes:
+        """The seam where the signature's line is appended; gateways have no key yet."""
+        return line
+
+    def open(self, kind: Kind, payload: bytes) -> AnyMessage | None:
+        """The message if it is for this session, else None and counted.
+
+        Welcomes name the session they open. The seam where a signature is checked.
+        """
+        try:
+            message = messages.parse(kind, payload)
+        except MessageInvalid as error:
+            self.dropped[f"invalid {kind}"] += 1
+            self.last_invalid = str(error)
+            return None
+        if kind is not Kind.WELCOME and (self.session is None or message.session != self.session):
+            self.dropped["another session"] += 1
+            return None
+        return message
+
+    def _stamp(self) -> dict[str, Any]:
+        self._counter += 1
+        return {"session": self.session, "counter": self._counter}

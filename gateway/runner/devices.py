@@ -1,0 +1,181 @@
+"""The devices of this gateway: each with a driver, opened when needed, and its link's state."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+from pydantic import JsonValue
+
+from contract.messages import DeviceState, InventoryDevice
+from gateway.domain.device_link import DeviceLink
+from gateway.domain.facts import Instant
+from gateway.domain.plain_json import plain, plain_text
+from gateway.drivers.base import Answered, DeviceRequest, Driver, OnDeviceLog, OnProgress, Refused
+from gateway.errors import DeviceUnreachable, GatewayError
+from gateway.runner.buses import Buses
+
+OPEN_WITHIN_S: Final = 15.0
+LINES_KEPT: Final = 200
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device as the settings name it. `make_driver` only builds; nothing is opened.
+
+    `patience_ms` is how long an attempt waits for a silent device before it begins, and so counts
+    as a try; None waits until the offer's start-by.
+    """
+
+    id: str
+    make_driver: Callable[[OnDeviceLog], Driver]
+    type: str = ""
+    name: str = ""
+    driver: str = ""
+    address: str = ""
+    bus: str = ""
+    tags: Mapping[str, JsonValue] = field(default_factory=dict)
+    attributes: Mapping[str, JsonValue] = field(default_factory=dict)
+    patience_ms: int | None = 30_000
+
+
+class DeviceHandle:
+    """One device, used by one worker at a time."""
+
+    def __init__(self, device: Device, buses: Buses, clock: Callable[[], Instant]) -> None:
+        self.device = device
+        self.link = DeviceLink()
+        self._buses = buses
+        self._clock = clock
+        self._driver: Driver | None = None
+        self._facts: dict[str, JsonValue] = {}
+        self._states: list[DeviceState] = []
+        self._lines: list[str] = []
+        self.lines_dropped = 0
+
+    @property
+    def bus(self) -> str:
+        return self.device.bus or self.device.id
+
+    async def open(self, within_s: float = OPEN_WITHIN_S) -> None:
+        """Open the link if it is not. Raises DeviceUnreachable."""
+        async with self._buses.hold(self.bus, within_s):
+            await self._open(within_s)
+
+    async def ask(
+        self,
+        request: DeviceRequest,
+        timeout_s: float,
+        on_progress: OnProgress,
+        on_sent: Callable[[], None],
+    ) -> Answered | Refused:
+        """One exchange, the bus held. Raises what `Driver.perform` raises."""
+        async with self._buses.hold(self.bus, timeout_s):
+            driver = await self._open(min(timeout_s, OPEN_WITHIN_S))
+            on_sent()
+            try:
+                answer = await driver.perform(request, timeout_s, on_progress)
+            except DeviceUnreachable:
+                await self._lost()
+                raise
+            self._is_up()
+            return answer
+
+    async def close(self) -> None:
+        """Let go of the line; the next exchange opens it again."""
+        driver, self._driver = self._driver, None
+        if driver is None:
+            return
+        try:
+            async with asyncio.timeout(OPEN_WITHIN_S):
+                await driver.close()
+        except (GatewayError, TimeoutError, OSError) as error:
+            log.info("device link closed badly", device=self.device.id, why=str(error))
+
+    def scope(self) -> dict[str, JsonValue]:
+        """What expressions read as `device`."""
+        device = self.device
+        return {
+            "id": device.id,
+            "type": device.type,
+            "name": device.name,
+            "driver": device.driver,
+            "tags": dict(device.tags),
+            "attributes": {**device.attributes, **self._facts},
+        }
+
+    def inventory(self) -> InventoryDevice:
+        device = self.device
+        return InventoryDevice(
+            id=device.id,
+            type=device.type,
+            name=device.name,
+            driver=device.driver,
+            address=device.address,
+            tags=dict(device.tags),
+            attributes={**device.attributes, **self._facts},
+            link=self.link.status,
+        )
+
+    def take_states(self) -> list[DeviceState]:
+        states, self._states = self._states, []
+        return states
+
+    def take_lines(self) -> list[str]:
+        """What the device has said unasked since the last call, as log text."""
+        lines, self._lines = self._lines, []
+        return lines
+
+    async def _open(self, within_s: float) -> Driver:
+        if self._driver is not None:
+            return self._driver
+        driver = self.device.make_driver(self._device_said)
+        try:
+            async with asyncio.timeout(within_s):
+                facts = await driver.open()
+        except TimeoutError:
+            await self._give_up(driver)
+            raise DeviceUnreachable(f"no answer within {within_s:.0f} s") from None
+        except BaseException:
+            await self._give_up(driver)
+            raise
+        self._driver = driver
+        values = plain(dict(facts.values))
+        self._facts = values if isinstance(values, dict) else {}
+        self._is_up(opened=True)
+        return driver
+
+    async def _give_up(self, driver: Driver) -> None:
+        self._driver = driver
+        await self._lost()
+
+    async def _lost(self) -> None:
+        await self.close()
+        was = self.link.status
+        self.link = self.link.was_lost(self._clock().wall)
+        if was != "down":
+            self._tell()
+
+    def _is_up(self, opened: bool = False) -> None:
+        was = self.link.status
+        self.link = self.link.came_up(self._clock().wall)
+        if was != "up" or (opened and self._facts):
+            self._tell()
+
+    def _tell(self) -> None:
+        now = self._clock().wall
+        self._states.append(
+            DeviceState(
+                number=0, at=now, device=self.device.id, link=self.link.status, values=self._facts
+            )
+        )
+        del self._states[:-LINES_KEPT]
+
+    def _device_said(self, text: str) -> None:
+        if len(self._lines) >= LINES_KEPT:
+            self.lines_dropped += 1
+            return
+        self._lines.append(plain_text(text, 1000))

@@ -1,0 +1,97 @@
+"""A worker for each lane that has work, started on demand; shields them from each other."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import structlog
+
+from contract.messages import CancelItem
+from gateway.domain.backoff import backoff_ms
+from gateway.journal import tasks
+from gateway.runner.devices import DeviceHandle
+from gateway.runner.worker import Shop, Worker
+
+FIRST_DELAY_MS: Final = 1_000
+LONGEST_DELAY_MS: Final = 60_000
+AT_ONCE_WITHOUT_DEVICE: Final = 50
+
+log = structlog.get_logger()
+
+
+class Supervisor:
+    """Runs until cancelled; `stop` first lets every worker note where it is."""
+
+    def __init__(self, shop: Shop, devices: Mapping[str, DeviceHandle]) -> None:
+        self._shop = shop
+        self._devices = devices
+        self._workers: dict[str, Worker] = {}
+        self._wanted: set[str] = set()
+        self._group: asyncio.TaskGroup | None = None
+        self._without_device = asyncio.Semaphore(AT_ONCE_WITHOUT_DEVICE)
+        self._idle = asyncio.Event()
+        self._is_stopping = False
+
+    async def run(self) -> None:
+        """Take up what the journal holds, then whatever `wake` names."""
+        lanes = await self._shop.journal.run_unsynced(tasks.open_lanes)
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            self.wake([*lanes, *self._wanted])
+            await asyncio.get_running_loop().create_future()  # until cancelled
+
+    def wake(self, lanes: Iterable[str]) -> None:
+        """These lanes have work."""
+        for lane in lanes:
+            self._wanted.add(lane)
+            worker = self._workers.get(lane)
+            if worker is not None:
+                worker.wake()
+            elif self._group is not None and not self._is_stopping:
+                self._workers[lane] = Worker(lane, self._shop, self._devices.get(lane))
+                self._group.create_task(self._shield(lane), name=f"runner.worker {lane}")
+
+    def cancel(self, items: Iterable[tuple[str, CancelItem]]) -> None:
+        """Cancels of attempts that a worker may hold."""
+        for lane, item in items:
+            worker = self._workers.get(lane)
+            if worker is not None:
+                worker.cancel(item)
+
+    async def stop(self, within_s: float) -> None:
+        """Let the workers note where they are; returns when they have, or when time is up."""
+        self._is_stopping = True
+        for worker in self._workers.values():
+            worker.stop()
+        self._idle.clear()
+        if not self._workers:
+            return
+        try:
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("workers did not end in time", lanes=sorted(self._workers)[:10])
+
+    async def _shield(self, lane: str) -> None:
+        """One lane's trouble is its own: it is logged, and the lane tried again, ever later."""
+        failures = 0
+        try:
+            while lane in self._wanted and not self._is_stopping:
+                self._wanted.discard(lane)
+                try:
+                    if self._devices.get(lane) is None:
+                        async with self._without_device:
+                            await self._workers[lane].run()
+                    else:
+                        await self._workers[lane].run()
+                    failures = 0
+                except Exception:
+                    failures += 1
+                    log.exception("worker failed", lane=lane, failures=failures)
+                    self._wanted.add(lane)
+                    delay_ms = backoff_ms(failures, FIRST_DELAY_MS, LONGEST_DELAY_MS)
+                    await asyncio.sleep(delay_ms / 1000)
+        finally:
+            self._workers.pop(lane, None)
+            if not self._workers:
+                self._idle.set()

@@ -1,0 +1,403 @@
+"""Carries the attempts of one lane: feeds facts to the attempt, saves it, then acts."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Literal, cast
+
+import structlog
+from pydantic import JsonValue
+
+from contract.lifecycle import TaskStatus
+from contract.messages import CancelItem, LogLine
+from gateway.actions.base import Action, Call, StepDone, StepOutcome, StepRefused
+from gateway.domain.attempt import advance
+from gateway.domain.attempt_state import Attempt
+from gateway.domain.facts import (
+    Begin,
+    CancelAsked,
+    Denied,
+    Done,
+    Due,
+    Effect,
+    Fact,
+    Held,
+    Hopeless,
+    Instant,
+    Interrupt,
+    LineLost,
+    Perform,
+    ProcessEnds,
+    Progress,
+    Say,
+    Started,
+    Stopped,
+    TimedOut,
+    Unanswered,
+    WaitUntil,
+)
+from gateway.domain.plain_json import plain_text
+from gateway.domain.retention import Stream
+from gateway.errors import (
+    ArtifactUnavailable,
+    CloudRefused,
+    CloudUnreachable,
+    DeviceUnreachable,
+    ReplyGarbled,
+    StepInvalid,
+    StorageFull,
+)
+from gateway.journal import outbox, tasks
+from gateway.journal.database import Database
+from gateway.runner.buses import Buses
+from gateway.runner.devices import DeviceHandle
+from gateway.runner.reach import Artifacts, StepReach
+
+DISK_FULL_RETRY_S: Final = 2.0
+BUS_PATIENCE_S: Final = 1.0
+IDLE_S: Final = 30.0
+LINES_EVERY_S: Final = 1.0
+LINES_KEPT: Final = 200
+ON_DEVICES: Final = ("device.", "firmware.", "certificate.")
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+log = structlog.get_logger()
+
+
+class Overtaken(Exception):
+    """Somebody else has changed the attempt in the journal: load it again."""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What all workers share."""
+
+    journal: Database
+    actions: Mapping[str, Action]
+    artifacts: Artifacts
+    buses: Buses
+    clock: Callable[[], Instant]
+    gateway: Mapping[str, JsonValue]
+    boot: int
+    may_begin: Callable[[], bool]
+    stream: Callable[[], Stream]
+    on_unsent: Callable[[bool], None]
+
+
+class Worker:
+    """One lane, at most one attempt at a time. `device` is None where the lane has none."""
+
+    def __init__(self, lane: str, shop: Shop, device: DeviceHandle | None) -> None:
+        self.lane = lane
+        self._shop = shop
+        self._device = device
+        self._inbox: asyncio.Queue[Fact] = asyncio.Queue()
+        self._more = asyncio.Event()
+        self._attempt: Attempt | None = None
+        self._performing: asyncio.Task[None] | None = None
+        self._due_at: int | None = None
+        self._lines: list[outbox.Line] = []
+        self._is_stopping = False
+        self._is_interrupting = False
+
+    def wake(self) -> None:
+        """There may be more work."""
+        self._more.set()
+
+    def cancel(self, item: CancelItem) -> None:
+        """Obey a cancel, if it is about the attempt that is being carried."""
+        attempt = self._attempt
+        if attempt is not None and (attempt.offer.task, attempt.offer.attempt) == (
+            item.task,
+            item.attempt,
+        ):
+            self._inbox.put_nowait(CancelAsked(item.mode, item.reason))
+
+    def stop(self) -> None:
+        """The process ends: note where we are, and let go."""
+        self._is_stopping = True
+        self._more.set()
+        self._inbox.put_nowait(ProcessEnds())
+
+    async def run(self) -> None:
+        """Carry attempts until there have been none for a while."""
+        try:
+            while not self._is_stopping:
+                self._more.clear()
+                attempt = await self._shop.journal.run_unsynced(
+                    tasks.next_of, self.lane, self._shop.clock()
+                )
+                if attempt is not None:
+                    await self._carry(attempt)
+                elif self._device is None or not await self._hear_of_more():
+                    return
+        finally:
+            if self._device is not None:
+                await self._device.close()
+
+    async def _hear_of_more(self) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(IDLE_S):
+                await self._more.wait()
+                return True
+        return False
+
+    async def _carry(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._due_at = None
+        while not self._inbox.empty():
+            self._inbox.get_nowait()
+        if self._is_stopping:
+            return
+        try:
+            async with asyncio.TaskGroup() as steps:
+                try:
+                    await self._carry_within(steps)
+                finally:
+                    if self._performing is not None:
+                        self._performing.cancel()
+                        self._performing = None
+        except* Overtaken:
+            log.info("attempt overtaken", task=attempt.offer.task, attempt=attempt.offer.attempt)
+        finally:
+            self._attempt = None
+
+    async def _carry_within(self, steps: asyncio.TaskGroup) -> None:
+        device = self._device.scope() if self._device else {}
+        await self._take(Started(self._shop.boot, device, self._shop.gateway), steps)
+        await self._until_begun(steps)
+        while self._open and not self._is_stopping:
+            await self._take(await self._next_fact(), steps)
+        while self._is_stopping and self._open and not self._inbox.empty():
+            await self._take(self._inbox.get_nowait(), steps)
+        await self._keep_lines()
+
+    @property
+    def _open(self) -> bool:
+        return self._attempt is not None and not self._attempt.is_ended
+
+    # -- before the first step
+
+    async def _until_begun(self, steps: asyncio.TaskGroup) -> None:
+        """Wait for whatever is in the way, saying what it is, until it begins or is handed back."""
+        waiting_since: int | None = None
+        while self._open and self._attempt is not None and not self._attempt.begun:
+            if self._is_stopping:
+                return
+            if self._device is None and not self.lane.startswith("task:"):
+                await self._take(
+                    Hopeless("unknown_device", f"there is no device `{self.lane}` here"), steps
+                )
+                return
+            now = self._shop.clock().mono
+            waiting_since = now if waiting_since is None else waiting_since
+            obstacle = await self._obstacle(self._shop.clock().mono - waiting_since)
+            if obstacle is None:
+                await self._take(Begin(), steps)
+                return
+            fact: Fact = Due() if obstacle == self._attempt.waiting_for else Held(obstacle)
+            await self._take(fact, steps)
+            if not self._open:
+                return
+            late_in = max(self._attempt.start_by_at - self._shop.clock().wall, 1)
+            pause = self._device.link.next_try_ms if self._device else 0
+            heard: Fact | None = None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(max(pause, 500), late_in) / 1000):
+                    heard = await self._inbox.get()
+            if heard is not None:
+                await self._take(heard, steps)
+
+    async def _obstacle(self, waited_ms: int) -> str | None:
+        if not self._shop.may_begin():
+            return "in_conflict"
+        handle = self._device
+        assert self._attempt is not None
+        first = self._attempt.first_step
+        if handle is None or first is None or not first.uses.startswith(ON_DEVICES):
+            return None
+        if first.uses == "device.wait":
+            return None
+        try:
+            async with self._shop.buses.hold(handle.bus, BUS_PATIENCE_S):
+                pass
+        except DeviceUnreachable:
+            return "bus_busy"
+        try:
+            await handle.open()
+        except DeviceUnreachable:
+            patience = handle.device.patience_ms
+            return None if patience is not None and waited_ms >= patience else "device_asleep"
+        return None
+
+    # -- facts
+
+    async def _next_fact(self) -> Fact:
+        while True:
+            self._collect_device_lines()
+            wait_s = self._wait_s()
+            try:
+                async with asyncio.timeout(wait_s):
+                    return await self._inbox.get()
+            except TimeoutError:
+                if self._due_at is not None and self._shop.clock().mono >= self._due_at:
+                    self._due_at = None
+                    return Due()
+                await self._keep_lines()
+
+    def _wait_s(self) -> float | None:
+        if self._due_at is None:
+            return LINES_EVERY_S if self._lines or self._device else None
+        until_due = max(self._due_at - self._shop.clock().mono, 1) / 1000
+        return min(until_due, LINES_EVERY_S) if self._lines else until_due
+
+    async def _take(self, fact: Fact, steps: asyncio.TaskGroup) -> None:
+        before = self._attempt
+        assert before is not None
+        after, effects = advance(before, fact, self._shop.clock())
+        for effect in effects:
+            if isinstance(effect, Say):
+                self._say(after, effect)
+        if after.revision != before.revision:
+            await self._save(after, before.revision)
+        self._attempt = after
+        for effect in effects:
+            self._act(effect, steps)
+
+    async def _save(self, attempt: Attempt, expected: int) -> None:
+        self._collect_device_lines()
+        lines, self._lines = self._lines, []
+        run = self._shop.journal.run_unsynced if attempt.unsynced else self._shop.journal.run
+        told = False
+        while True:
+            try:
+                stream = self._shop.stream()
+                kept = await run(tasks.save, attempt, expected, self._shop.clock(), lines, stream)
+                break
+            except StorageFull as error:
+                if not told:
+                    log.error("disk full: result waits", task=attempt.offer.task, why=str(error))
+                told, lines = True, []
+                await asyncio.sleep(DISK_FULL_RETRY_S)
+        if not kept:
+            raise Overtaken
+        self._shop.on_unsent(attempt.is_ended or attempt.status is TaskStatus.SCHEDULED)
+
+    async def _keep_lines(self) -> None:
+        self._collect_device_lines()
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        with suppress(StorageFull):  # log lines go before results
+            await self._shop.journal.run_unsynced(outbox.add, self._shop.stream(), lines)
+            self._shop.on_unsent(False)
+
+    # -- effects
+
+    def _act(self, effect: Effect, steps: asyncio.TaskGroup) -> None:
+        match effect:
+            case Perform():
+                self._is_interrupting = False
+                self._performing = steps.create_task(
+                    self._perform(effect), name=f"step {effect.step}"
+                )
+            case WaitUntil(delay_ms):
+                self._due_at = self._shop.clock().mono + delay_ms
+            case Interrupt():
+                if self._performing is not None:
+                    self._is_interrupting = True
+                    self._performing.cancel()
+            case Say():
+                pass  # saved with the attempt
+
+    async def _perform(self, effect: Perform) -> None:
+        attempt = self._attempt
+        assert attempt is not None
+        reach = StepReach(
+            device=self._device,
+            artifacts=self._shop.artifacts,
+            refs=attempt.body.artifacts,
+            on_progress=lambda percent, note: self._inbox.put_nowait(Progress(percent, note)),
+            on_log=lambda level, text: self._log_line(attempt, level, text, {"step": effect.step}),
+            clock_ms=lambda: self._shop.clock().wall,
+        )
+        try:
+            fact = await self._outcome(effect, reach)
+        except asyncio.CancelledError:
+            if not self._is_interrupting:
+                raise
+            self._is_interrupting = False
+            fact = Stopped()
+        self._inbox.put_nowait(fact)
+
+    async def _outcome(self, effect: Perform, reach: StepReach) -> Fact:
+        action = self._shop.actions.get(effect.uses)
+        if action is None:
+            return Denied("verb_unknown", f"this gateway knows no `{effect.uses}`")
+        timeout_s = effect.timeout_ms / 1000
+        call = Call(
+            step=effect.step,
+            uses=effect.uses,
+            parameters=effect.parameters,
+            timeout_s=timeout_s,
+            resumed=effect.resumed,
+            scope=effect.scope,
+            memory=effect.memory,
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                return _fact_of(await action.perform(call, reach))
+        except TimeoutError:
+            return TimedOut()
+        except DeviceUnreachable as error:
+            return LineLost(str(error), reach.sent)
+        except ReplyGarbled as error:
+            return Unanswered("reply_garbled", str(error))
+        except (ArtifactUnavailable, StepInvalid) as error:
+            return Denied(error.code, str(error))
+        except (CloudUnreachable, CloudRefused) as error:
+            return Denied("artifact_unavailable", str(error))
+        except StorageFull as error:
+            return Denied("storage_full", str(error))
+
+    # -- log lines
+
+    def _say(self, attempt: Attempt, effect: Say) -> None:
+        self._log_line(attempt, effect.level, effect.text, effect.data)
+        name = {"task": attempt.offer.task, "attempt": attempt.offer.attempt, "lane": self.lane}
+        log.info(effect.text, **name, **effect.data)
+
+    def _log_line(
+        self, attempt: Attempt, level: str, text: str, data: Mapping[str, JsonValue]
+    ) -> None:
+        if len(self._lines) >= LINES_KEPT:
+            return
+        known = level if level in ("DEBUG", "INFO", "WARNING", "ERROR") else "INFO"
+        self._lines.append(
+            LogLine(
+                number=0,
+                at=max(self._shop.clock().wall, 0),
+                level=cast("Level", known),
+                text=plain_text(text),
+                task=attempt.offer.task,
+                attempt=attempt.offer.attempt,
+                device=attempt.offer.device,
+                data=dict(data),
+            )
+        )
+
+    def _collect_device_lines(self) -> None:
+        if self._device is None or self._attempt is None:
+            return
+        for text in self._device.take_lines():
+            self._log_line(self._attempt, "DEBUG", text, {"from": "device"})
+        self._lines.extend(self._device.take_states())
+
+
+def _fact_of(outcome: StepOutcome) -> Fact:
+    if isinstance(outcome, StepDone):
+        return Done(outcome.result, outcome.memory, outcome.note)
+    if isinstance(outcome, StepRefused):
+        return Denied(outcome.code, outcome.text, outcome.result)
+    return Unanswered(outcome.code, outcome.text)
