@@ -78,7 +78,7 @@ class Reach(Protocol):
     async def ask_device(
         self, request: DeviceRequest, timeout_s: float, on_progress: OnProgress
     ) -> Answered | Refused:
-        """Through the device's driver, with its bus held. Raises DeviceUnreachable, ReplyGarbled."""
+        """Ask its driver, with its bus held. Raises DeviceUnreachable, ReplyGarbled."""
         ...
 
     async def fetch(self, artifact: str, on_progress: OnProgress) -> FetchedArtifact:

@@ -1,0 +1,169 @@
+"""device.command, device.reset and device.wait: what every device can be asked to do."""
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from pydantic import JsonValue
+
+from contract.durations import parse_duration
+from contract.steps import AfterRestart
+from gateway.actions.base import (
+    Action,
+    Call,
+    Reach,
+    StepDone,
+    StepOutcome,
+    StepRefused,
+    StepUnanswered,
+)
+from gateway.drivers.base import (
+    Answered,
+    Command,
+    FirmwareState,
+    Probe,
+    ReadFirmware,
+    Refused,
+    Reset,
+)
+from gateway.errors import DeviceUnreachable, ReplyGarbled, StepInvalid
+
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 2.0
+PROBE_WITHIN_S = 3.0
+READ_WITHIN_S = 15.0
+RESETS = 3
+
+
+class DeviceCommand:
+    """Send a command; its reply is the step's result."""
+
+    after_restart = AfterRestart.ASK
+
+    async def perform(self, call: Call, reach: Reach) -> StepOutcome:
+        name, given = call.parameters.get("name"), call.parameters.get("parameters") or {}
+        if not isinstance(name, str) or not isinstance(given, Mapping):
+            raise StepInvalid("device.command takes a `name`, and `parameters` as an object")
+        command = Command(name, given, resumed=call.resumed)
+        try:
+            answer = await reach.ask_device(command, call.timeout_s, reach.progress)
+        except ReplyGarbled as error:
+            code = "interrupted" if call.resumed else "reply_garbled"
+            return StepUnanswered(code, str(error))
+        return _outcome(answer)
+
+
+class DeviceReset:
+    """Restart the device, unless that would end the test boot of the image just uploaded.
+
+    So a reset is never repeated blindly: the images tell whether it has happened. `force` restarts
+    whatever runs.
+    """
+
+    after_restart = AfterRestart.ASK
+
+    async def perform(self, call: Call, reach: Reach) -> StepOutcome:
+        is_forced = call.parameters.get("force") is True
+        uploaded = call.memory.get("image_hash")
+        for _ in range(RESETS):
+            if call.resumed or (uploaded and not is_forced):
+                state = await _read_if_possible(reach)
+                if _is_on_test(state, uploaded):
+                    return StepDone(note="the device has already restarted into the new image")
+                if call.resumed and (state is None or state.active is None):
+                    text = "the device cannot tell whether it restarted"
+                    return StepUnanswered("interrupted", text)
+            try:
+                answer = await reach.ask_device(Reset(is_forced), call.timeout_s, reach.progress)
+            except ReplyGarbled as error:
+                unanswered = str(error)
+            else:
+                return _outcome(answer)
+            if not await self._has_not_happened(reach):
+                break
+        try:
+            state = await _read_if_possible(reach)
+        except (DeviceUnreachable, ReplyGarbled):
+            return StepUnanswered("reply_garbled", unanswered)
+        if _is_on_test(state, uploaded):
+            return StepDone(note="not answered, but the device runs the new image")
+        return StepUnanswered("reply_garbled", unanswered)
+
+    async def _has_not_happened(self, reach: Reach) -> bool:
+        """A swap that still waits proves that the device has not restarted."""
+        try:
+            state = await _read_if_possible(reach)
+        except (DeviceUnreachable, ReplyGarbled):
+            return False
+        return state is not None and any(image.pending for image in state.images)
+
+
+class DeviceWait:
+    """Wait until the device answers, or no longer does."""
+
+    after_restart = AfterRestart.REPEAT
+
+    async def perform(self, call: Call, reach: Reach) -> StepOutcome:
+        until = call.parameters.get("until", "online")
+        if until not in ("online", "offline"):
+            raise StepInvalid(f"device.wait knows `online` and `offline`, not `{until}`")
+        timeout_s = _seconds(call.parameters.get("timeout"), call.timeout_s)
+        started_ms, pause_s = reach.now_ms(), FIRST_PAUSE_S
+        while True:
+            is_online, why = await self._probe(reach)
+            waited_s = (reach.now_ms() - started_ms) / 1000
+            if is_online is (until == "online"):
+                return StepDone({"waited_s": round(waited_s, 3)})
+            if waited_s + pause_s > timeout_s:
+                still = f"it does not answer: {why}" if why else "it still answers"
+                return StepRefused("step_timed_out", f"not {until} within {timeout_s:g} s; {still}")
+            await reach.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
+
+    async def _probe(self, reach: Reach) -> tuple[bool, str]:
+        """A device that refuses is there."""
+        try:
+            await reach.ask_device(Probe(), PROBE_WITHIN_S, reach.progress)
+        except (DeviceUnreachable, ReplyGarbled) as error:
+            return False, str(error)
+        return True, ""
+
+
+def _outcome(answer: Answered | Refused) -> StepOutcome:
+    match answer:
+        case Answered():
+            return StepDone(answer.result)
+        case Refused():
+            return StepRefused(answer.code, answer.text)
+    assert_never(answer)
+
+
+def _is_on_test(state: FirmwareState | None, uploaded: JsonValue) -> bool:
+    """Whether the uploaded image runs and is not confirmed: a restart would take it away."""
+    active = None if state is None else state.active
+    if active is None or not uploaded:
+        return False
+    return active.image_hash == uploaded and not active.confirmed
+
+
+async def _read_if_possible(reach: Reach) -> FirmwareState | None:
+    try:
+        answer = await reach.ask_device(ReadFirmware(), READ_WITHIN_S, reach.progress)
+    except StepInvalid:
+        return None
+    return answer.firmware if isinstance(answer, Answered) else None
+
+
+def _seconds(value: JsonValue, default_s: float) -> float:
+    if value is None:
+        return default_s
+    try:
+        return parse_duration(value).total_seconds()
+    except ValueError as error:
+        raise StepInvalid(f"device.wait: {error}") from error
+
+
+ACTIONS: dict[str, Action] = {
+    "device.command": DeviceCommand(),
+    "device.reset": DeviceReset(),
+    "device.wait": DeviceWait(),
+}
