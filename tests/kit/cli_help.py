@@ -1,6 +1,5 @@
-"""The help of every command, and the reference page made of it: `python -m tests.kit.cli_help`."""
+"""The help of every command, and the reference page made of it."""
 
-from pathlib import Path
 from typing import Any, Final
 
 import typer
@@ -9,7 +8,6 @@ from typer.main import get_command
 from roundsman.cli.app import NOUNS, PROGRAMS, root
 from roundsman.cli.failures import Exit
 
-PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "reference" / "cli.md"
 WIDTH: Final = 100
 
 _MEANINGS: Final = {
@@ -73,8 +71,3 @@ def page() -> str:
     for words in commands():
         parts.append(f"## roundsman {' '.join(words)}\n\n```\n{help_of(words).rstrip()}\n```\n")
     return "\n".join(parts)
-
-
-if __name__ == "__main__":
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(page())

@@ -15,6 +15,7 @@ from typing import Any
 
 from contract import failures, lifecycle, steps, waiting
 from contract.job_document import json_schema
+from tests.kit import cli_help
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 _NOTICE = "<!-- Written by `make docs` from the code. Change the code, not this page. -->\n"
@@ -137,6 +138,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "waiting.md": wait_codes,
     "job-document.schema.json": job_schema,
     "steps.md": step_library,
+    "cli.md": cli_help.page,
 }
 
 
