@@ -6,6 +6,7 @@ from contextlib import closing
 from datetime import timedelta
 from typing import Final, TypeAlias
 
+from contract.http import Page
 from contract.http.runs import CancelRun, Run, RunLogLine
 from contract.http.tasks import Task
 from contract.lifecycle import RUN_ENDS, RunStatus
@@ -18,6 +19,7 @@ SILENCE_S: Final = 45.0
 FIRST_LOOK_S: Final = 0.2
 LONGEST_LOOK_S: Final = 2.0
 UNANSWERED_LOOKS: Final = 20
+FIRST_TASKS: Final = 1000
 
 Change: TypeAlias = Run | list[Task]
 
@@ -84,9 +86,10 @@ class Runs:
     def events(self, run: str) -> Iterator[Change]:
         """The run, and tasks of it that changed, until it has ended.
 
-        It begins with all tasks and the run, and goes on by itself after an interruption, again
-        with both: what happened in between is not lost. Where the stream cannot be had it looks
-        every two seconds. Raises TransportError or ServerError after minutes without an answer.
+        It begins with the first thousand tasks and the run, and goes on by itself after an
+        interruption, again with both: what happened in between is not lost. Where the stream
+        cannot be had it looks every two seconds. Raises TransportError or ServerError after
+        minutes without an answer.
         """
         unanswered = 0
         while True:
@@ -130,10 +133,14 @@ class Runs:
                             yield change
                         return
                     yield now
+                elif name == "reset":  # more happened than the service has kept
+                    for change in self._whole(run):
+                        yield change
 
     def _whole(self, run: str) -> tuple[Change, Change]:
         now = self.get(run)
-        return list(self.tasks(run)), now
+        page = self._transport.get(f"/runs/{run}/tasks", Page[Task], {"limit": FIRST_TASKS})
+        return page.items, now
 
 
 def has_ended(change: Change) -> bool:

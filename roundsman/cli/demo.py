@@ -121,7 +121,7 @@ def _start_run(site: "Site", client: "Roundsman") -> "Run":
         client.artifacts.push(site.image.stem, image, kind="image")
     text = site.job.read_text()
     check_job(text, str(site.job))
-    with naming(str(site.job)):
+    with naming(text, str(site.job)):
         job = client.jobs.create(text)
     return client.jobs.run(job.id)
 

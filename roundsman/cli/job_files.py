@@ -1,18 +1,23 @@
 """A job file, checked before it is sent: the same errors, at the same places, as the service's."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from pydantic import JsonValue
 
-from contract.document_nodes import compose, locate
+from contract.document_nodes import Node, compose, locate
 from contract.document_problems import DocumentInvalid, Problem
 from contract.documents import load, load_value
+from contract.http.problems import ProblemItem
 from contract.job_document import JobDocument, problems
 from roundsman.cli.failures import DocumentRefused, Exit, Failure
 from roundsman.errors import BadRequest
+
+_KEY: Final = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 
 
 def read_text(path: Path) -> tuple[str, str]:
@@ -42,14 +47,25 @@ def check_job(text: str, source: str) -> JobDocument:
 
 
 @contextmanager
-def naming(source: str) -> Iterator[None]:
-    """What the service finds wrong with the document is said with the user's own file name."""
+def naming(text: str, source: str) -> Iterator[None]:
+    """What the service finds wrong is said with the user's own file name, line and column."""
     try:
         yield
     except BadRequest as error:
-        if error.problem.errors:
-            raise DocumentRefused(error.problem, source) from error
-        raise
+        problem = error.problem
+        if not problem.errors:
+            raise
+        root = compose(text)
+        placed = [_placed(item, root) for item in problem.errors]
+        raise DocumentRefused(problem.model_copy(update={"errors": placed}), source) from error
+
+
+def _placed(item: ProblemItem, root: Node) -> ProblemItem:
+    if item.line is not None or not item.key:
+        return item
+    keys = tuple(int(i) if i else name for i, name in _KEY.findall(item.key))
+    place = locate(root, keys)
+    return item.model_copy(update={"line": place.key_line, "column": place.key_column})
 
 
 def read_context(pairs: list[str], file: Path | None) -> dict[str, JsonValue] | None:

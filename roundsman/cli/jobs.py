@@ -42,7 +42,7 @@ def create(
     text, source = read_text(file)
     check_job(text, source)
     client = connect(ctx)
-    with naming(source):
+    with naming(text, source):
         job = client.jobs.create(text)
     if run or watch:
         output_of(ctx).say(f"Job {job.id} is saved.")

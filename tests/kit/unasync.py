@@ -15,7 +15,6 @@ _WORDS = (
     (r"\bAsyncGenerator\b", "Generator"),
     (r"\basynccontextmanager\b", "contextmanager"),
     (r"  # noqa: ASYNC109.*", ""),
-    (r"\[(\w+) for \1 in (.*)\]", r"list(\2)"),
     (r"\basyncio\b", "time"),
     (r"\b_async\b", "_sync"),
     (r"\b__aenter__\b", "__enter__"),

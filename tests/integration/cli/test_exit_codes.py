@@ -160,3 +160,21 @@ def test_a_run_in_flight_is_named_so_that_one_can_look(api: FakeApi, cli: Cli):
     said = cli("jobs", "run", "pumps")
     assert said.code == 6
     assert f"roundsman runs get {RUN_ID}" in said.err
+
+
+def test_places_that_the_service_names_by_key_alone_get_their_line(api, cli: Cli, tmp_path):
+    job = tmp_path / "job.yaml"
+    job.write_text("name: pumps\niteration:\n  delay: 5s\nsteps:\n  - uses: firmware.confirm\n")
+    api.problem(
+        "POST /jobs",
+        "not_performed",
+        errors=[
+            ProblemItem(message="not yet", key="iteration.delay"),
+            ProblemItem(message="never", key="steps[0].uses"),
+        ],
+    )
+    said = cli("jobs", "create", "-f", str(job))
+    assert said.err.splitlines() == [
+        f"{job}:3:3: iteration.delay: not yet",
+        f"{job}:5:5: steps[0].uses: never",
+    ]
