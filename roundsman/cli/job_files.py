@@ -65,7 +65,7 @@ def _placed(item: ProblemItem, root: Node) -> ProblemItem:
         return item
     keys = tuple(int(i) if i else name for i, name in _KEY.findall(item.key))
     place = locate(root, keys)
-    return item.model_copy(update={"line": place.key_line, "column": place.key_column})
+    return item.model_copy(update={"line": place.node.line, "column": place.node.column})
 
 
 def read_context(pairs: list[str], file: Path | None) -> dict[str, JsonValue] | None:

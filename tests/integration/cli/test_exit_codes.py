@@ -175,6 +175,6 @@ def test_places_that_the_service_names_by_key_alone_get_their_line(api, cli: Cli
     )
     said = cli("jobs", "create", "-f", str(job))
     assert said.err.splitlines() == [
-        f"{job}:3:3: iteration.delay: not yet",
-        f"{job}:5:5: steps[0].uses: never",
+        f"{job}:3:10: iteration.delay: not yet",
+        f"{job}:5:11: steps[0].uses: never",
     ]
