@@ -85,8 +85,8 @@ def _start_fleet(site: "Site", programs: "Programs", client: "Roundsman") -> Non
     with _part(f"Gateways {' and '.join(SIDES)}"):
         for side in SIDES:
             created = client.gateways.create(side, name=f"The {side}")
-            site.write_gateway(side, created.token)
-            programs.start(f"gateway-{side}", site.gateway(side), {})
+            site.keep_gateway_token(side, created.token)
+            programs.start(f"gateway-{side}", site.gateway(side), site.gateway_env(side))
             programs.start(f"devices-{side}", site.devices(side), {})
         _until(
             lambda: sum(gateway.online for gateway in client.gateways.list()) == len(SIDES),

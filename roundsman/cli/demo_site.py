@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Final
 
 from roundsman.cli.failures import Exit, Failure
@@ -73,18 +72,17 @@ class Site:
             f"devices-{side}.status.json",
         ]
 
-    def write_gateway(self, side: str, token: str) -> None:
-        """The gateway's configuration, readable by its owner only: it holds the token."""
-        path = self.folder / f"gateway-{side}.yaml"
-        text = Template((CONFIGS / "demo" / f"gateway-{side}.yaml").read_text()).substitute(
-            token=token,
-            cloud=self.url,
-            broker_port=self.broker_port,
-            local_broker_port=self.local_brokers[side],
-            profiles=CONFIGS / "profiles",
-        )
+    def gateway_env(self, side: str) -> dict[str, str]:
+        return {
+            "ROUNDSMAN_GATEWAY__CLOUD__URL": self.url,
+            "ROUNDSMAN_GATEWAY__CLOUD__MQTT": f"mqtt://127.0.0.1:{self.broker_port}",
+            "ROUNDSMAN_GATEWAY__LOCAL_BROKER__LISTEN": f"127.0.0.1:{self.local_brokers[side]}",
+        }
+
+    def keep_gateway_token(self, side: str, token: str) -> None:
+        path = self.folder / f"gateway-{side}.token"
         path.touch(mode=0o600)
-        path.write_text(text)
+        path.write_text(token)
 
     def build_images(self) -> None:
         """Two images, built and signed by MCUboot's own imgtool."""
@@ -119,8 +117,8 @@ def new_site(folder: Path, port: int | None) -> Iterator[Site]:
     with ExitStack() as stack:
         _renew(folder, stack)
         for source in (CONFIGS / "demo").glob("*.yaml"):
-            if not source.name.startswith("gateway-"):
-                shutil.copy(source, folder)
+            shutil.copy(source, folder)
+        shutil.copytree(CONFIGS / "profiles", folder / "profiles")
         ports = _free_ports(2 + len(SIDES))
         http_port = port or (PREFERRED_PORT if _is_free(PREFERRED_PORT) else ports[0])
         if not _is_free(http_port):
