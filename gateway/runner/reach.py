@@ -15,9 +15,13 @@ from gateway.runner.devices import DeviceHandle
 class Artifacts(Protocol):
     """Where files come from: the cache."""
 
-    async def fetch(self, ref: ArtifactRef, on_progress: OnProgress) -> FetchedArtifact:
-        """The verified file. Raises ArtifactUnavailable."""
+    async def fetch(
+        self, ref: ArtifactRef, on_progress: OnProgress, holder: str
+    ) -> FetchedArtifact:
+        """The verified file, kept until `release(holder)`. Raises ArtifactUnavailable."""
         ...
+
+    def release(self, holder: str) -> None: ...
 
 
 @dataclass
@@ -30,6 +34,7 @@ class StepReach:
     on_progress: Callable[[float, str], None]
     on_log: Callable[[str, str], None]
     clock_ms: Callable[[], int]
+    holder: str
     sent: bool = field(default=False)
 
     async def ask_device(
@@ -44,7 +49,7 @@ class StepReach:
         if ref is None:
             known = ", ".join(sorted(self.refs)) or "none"
             raise StepInvalid(f"the job names no artifact `{artifact}` (it names: {known})")
-        return await self.artifacts.fetch(ref, on_progress)
+        return await self.artifacts.fetch(ref, on_progress, self.holder)
 
     def artifact_ref(self, artifact: str) -> ArtifactRef | None:
         return self.refs.get(artifact)

@@ -162,6 +162,7 @@ class Worker:
             log.info("attempt overtaken", task=attempt.offer.task, attempt=attempt.offer.attempt)
         finally:
             self._attempt = None
+            self._shop.artifacts.release(_holder(attempt))
 
     async def _carry_within(self, steps: asyncio.TaskGroup) -> None:
         device = self._device.scope() if self._device else {}
@@ -321,6 +322,7 @@ class Worker:
             on_progress=lambda percent, note: self._inbox.put_nowait(Progress(percent, note)),
             on_log=lambda level, text: self._log_line(attempt, level, text, {"step": effect.step}),
             clock_ms=lambda: self._shop.clock().wall,
+            holder=_holder(attempt),
         )
         try:
             fact = await self._outcome(effect, reach)
@@ -393,6 +395,10 @@ class Worker:
         for text in self._device.take_lines():
             self._log_line(self._attempt, "DEBUG", text, {"from": "device"})
         self._lines.extend(self._device.take_states())
+
+
+def _holder(attempt: Attempt) -> str:
+    return f"{attempt.offer.task}:{attempt.offer.attempt}"
 
 
 def _fact_of(outcome: StepOutcome) -> Fact:

@@ -1,0 +1,297 @@
+"""The gateway's settings: a YAML file, then the environment (`ROUNDSMAN_GATEWAY__CLOUD__TOKEN`).
+
+Also what `--check` says of a file: every problem with file, line, key and nearest known key.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from contract.documents import DocumentInvalid, load, load_value
+from contract.durations import Duration, parse_duration
+from contract.ids import DEFAULT_ORG, Id
+from gateway.domain.profiles import Profile
+from gateway.drivers.mqtt import MqttOptions
+from gateway.drivers.smp import SmpOptions
+from gateway.errors import SettingsInvalid
+
+ENV_PREFIX: Final = "ROUNDSMAN_GATEWAY__"
+PATIENCE: Final = parse_duration("30s")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tls(Section):
+    """PEM files. With `certificate` and `key` the broker knows us by our certificate."""
+
+    authority: Path | None = Field(default=None, description="the CA the broker is checked by")
+    certificate: Path | None = Field(default=None, description="our client certificate")
+    key: Path | None = Field(default=None, description="its key")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key come together")
+        return self
+
+
+class Cloud(Section):
+    """Where the cloud is: HTTP for artifacts, MQTT for everything else."""
+
+    url: str = Field(default="http://127.0.0.1:8080", description="the cloud's HTTP address")
+    mqtt: str = Field(
+        default="mqtt://127.0.0.1:1883",
+        description="its broker: `mqtt://host:port`, or `mqtts://` with TLS",
+    )
+    mqtt_version: Literal["auto", "5", "3.1.1"] = Field(
+        default="auto", description="auto tries MQTT 5 first and remembers what the broker speaks"
+    )
+    token: str | None = Field(default=None, description="the gateway's token; better in a file")
+    token_file: Path | None = Field(default=None, description="a file that holds the token")
+    tls: Tls = Tls()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_url(self.url, "url", ("http", "https"))
+        _check_url(self.mqtt, "mqtt", ("mqtt", "mqtts"))
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("token and token_file: give one of them")
+        return self
+
+
+class LocalBroker(Section):
+    """The broker of this gateway's MQTT devices: one of our own, or one that is there already."""
+
+    listen: str = Field(
+        default="127.0.0.1:1884", description="where our own broker listens, as `host:port`"
+    )
+    embedded: bool = Field(default=True, description="start a broker of our own")
+    url: str | None = Field(default=None, description="an existing broker, as `mqtt://host:port`")
+    username: str | None = None
+    password: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        host_and_port(self.listen)
+        if self.url is not None:
+            _check_url(self.url, "url", ("mqtt",))
+        elif not self.embedded:
+            raise ValueError("give the `url` of a broker, or leave `embedded` on")
+        return self
+
+
+class Artifacts(Section):
+    """The cache of firmware images, and the server that devices fetch them from."""
+
+    max_bytes: int = Field(
+        default=2_000_000_000, ge=1_000_000, description="how much the cache may hold on disk"
+    )
+    listen: str = Field(
+        default="127.0.0.1:0", description="where devices fetch images; port 0 takes a free one"
+    )
+    advertise: str | None = Field(
+        default=None,
+        description="this gateway's address as devices reach it; `listen` if not given",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        host_and_port(self.listen)
+        return self
+
+
+class Log(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="auto is text on a terminal, JSON otherwise"
+    )
+
+
+class _Device(Section):
+    id: Id = Field(description="the device's name in jobs; small letters, digits, hyphens")
+    type: str = Field(default="", max_length=128, description="for target queries")
+    name: str = Field(default="", max_length=128, description="as people call it")
+    tags: dict[str, JsonValue] = Field(default_factory=dict, description="for target queries")
+    attributes: dict[str, JsonValue] = Field(default_factory=dict)
+    patience: Duration = Field(
+        default=PATIENCE,
+        description="how long a task waits for the silent device before it begins, and may fail",
+    )
+    sleepy: bool = Field(
+        default=False, description="the device sleeps: tasks wait for it as long as they may"
+    )
+
+
+class SmpDevice(_Device, SmpOptions):
+    """A device that speaks MCUmgr over a serial port."""
+
+    driver: Literal["smp"]
+
+
+class MqttDevice(_Device, MqttOptions):
+    """A device on the local broker, spoken to as its profile says."""
+
+    driver: Literal["mqtt"]
+
+
+AnyDevice = Annotated[SmpDevice | MqttDevice, Field(discriminator="driver")]
+
+
+class Settings(Section):
+    """Everything a gateway is told."""
+
+    org: Id = Field(default=DEFAULT_ORG, description="the org it belongs to")
+    gateway: Id = Field(description="its own name; with the org the MQTT user and client id")
+    data_dir: Path = Field(
+        default=Path("roundsman-data/gateway"), description="journal, artifacts, local broker"
+    )
+    cloud: Cloud = Cloud()
+    local_broker: LocalBroker | None = Field(
+        default=None, description="needed by MQTT devices; started if there are any"
+    )
+    profiles: Path = Field(
+        default=Path("configs/profiles"), description="the folder of MQTT device profiles"
+    )
+    artifacts: Artifacts = Artifacts()
+    devices: list[AnyDevice] = Field(default_factory=list, max_length=10_000)
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        ids: set[str] = set()
+        ports: dict[str, str] = {}
+        for device in self.devices:
+            if device.id in ids:
+                raise ValueError(f"devices: `{device.id}` stands twice")
+            ids.add(device.id)
+            if isinstance(device, SmpDevice):
+                if device.port in ports:
+                    both = f"`{ports[device.port]}` and `{device.id}`"
+                    raise ValueError(f"devices: {both} share the port {device.port}")
+                ports[device.port] = device.id
+        return self
+
+    def token(self) -> str | None:
+        """The gateway's token. Raises SettingsInvalid when its file cannot be read."""
+        if self.cloud.token_file is None:
+            return self.cloud.token
+        try:
+            return self.cloud.token_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsInvalid(f"cloud.token_file: {self.cloud.token_file}: {error}") from error
+
+
+def read_settings(path: Path, environment: Mapping[str, str]) -> Settings:
+    """The file's settings, the environment's over them.
+
+    Raises SettingsInvalid with every problem, one a line: file, line, column, key, what is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(f"{path}: {error}") from error
+    given = overrides(environment)
+    try:
+        if not given:
+            return load(text, Settings, str(path))
+        values = load_value(text, str(path))
+    except DocumentInvalid as error:
+        raise SettingsInvalid(str(error)) from error
+    if not isinstance(values, dict):
+        raise SettingsInvalid(f"{path}:1:1: the settings are an object, of keys and values")
+    try:
+        return Settings.model_validate(_over(values, given))
+    except ValidationError as error:
+        raise SettingsInvalid(_problems(text, path, error)) from error
+
+
+def overrides(environment: Mapping[str, str]) -> dict[str, Any]:
+    """`ROUNDSMAN_GATEWAY__CLOUD__URL=x` as `{"cloud": {"url": "x"}}`; values read as YAML."""
+    found: dict[str, Any] = {}
+    for name, value in environment.items():
+        if not name.startswith(ENV_PREFIX):
+            continue
+        *sections, key = name.removeprefix(ENV_PREFIX).lower().split("__")
+        place = found
+        for section in sections:
+            place = place.setdefault(section, {})
+        try:
+            place[key] = load_value(value, name) if value else value
+        except DocumentInvalid:
+            place[key] = value
+    return found
+
+
+def _over(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for key, value in given.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            merged[key] = _over(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _problems(text: str, path: Path, error: ValidationError) -> str:
+    try:
+        load(text, Settings, str(path))
+    except DocumentInvalid as invalid:
+        return str(invalid)
+    lines = []
+    for detail in error.errors(include_url=False, include_input=False):
+        name = ENV_PREFIX + "__".join(str(part).upper() for part in detail["loc"])
+        lines.append(f"{name}: {detail['msg']}")
+    return "\n".join(lines)
+
+
+def read_profiles(settings: Settings) -> dict[str, Profile]:
+    """The profiles that devices name, by name. Raises SettingsInvalid with every problem."""
+    wanted = {d.profile: d.id for d in settings.devices if isinstance(d, MqttDevice)}
+    found: dict[str, Profile] = {}
+    problems: list[str] = []
+    for name, device in sorted(wanted.items()):
+        path = settings.profiles / f"{name}.yaml"
+        try:
+            found[name] = load(path.read_text(encoding="utf-8"), Profile, str(path))
+        except FileNotFoundError:
+            known = ", ".join(sorted(p.stem for p in settings.profiles.glob("*.yaml"))) or "none"
+            problems.append(
+                f"device {device}: no profile `{name}` in {settings.profiles} ({known})"
+            )
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(f"{path}: {error}")
+        except DocumentInvalid as error:
+            problems.append(str(error))
+    if problems:
+        raise SettingsInvalid("\n".join(problems))
+    return found
+
+
+def host_and_port(listen: str) -> tuple[str, int]:
+    """`127.0.0.1:1884` taken apart. Raises ValueError."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535 or not host:
+        raise ValueError(f"`{listen}` is not `host:port`")
+    return host.strip("[]"), int(port)
+
+
+def broker_at(url: str) -> tuple[str, int, bool]:
+    """Host, port and whether TLS is spoken, of an `mqtt://` or `mqtts://` address."""
+    parts = urlsplit(url)
+    has_tls = parts.scheme == "mqtts"
+    return parts.hostname or "", parts.port or (8883 if has_tls else 1883), has_tls
+
+
+def _check_url(url: str, key: str, schemes: tuple[str, ...]) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in schemes or not parts.hostname:
+        shown = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise ValueError(f"{key}: `{url}` is not an address such as {shown}host:port")
+    if parts.username or parts.password:
+        raise ValueError(f"{key}: put no user name or password into the address")
