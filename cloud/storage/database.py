@@ -9,17 +9,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlmodel import Session, create_engine
+from sqlmodel import Session as Session  # lent out: nobody else imports SQLModel for it
+from sqlmodel import create_engine
 
 from cloud.errors import StorageFull, StorageUnavailable
+from cloud.storage.upgrade import upgrade
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 READERS: Final = 4
 POSTGRES_WRITERS: Final = 4
+# PostgreSQL chose this transaction to break a circle of locks; again, it will work.
+_DEADLOCKS: Final = ("40P01", "40001")
+_TRIES: Final = 5
 
 
 class Database:
@@ -27,6 +32,8 @@ class Database:
 
     def __init__(self, engine: Engine, writers: int) -> None:
         self.engine = engine
+        # IMMEDIATE: a transaction that read first and writes later could not wait for its turn.
+        self._writing = engine.execution_options(begin="BEGIN IMMEDIATE")
         self._writers = ThreadPoolExecutor(writers, thread_name_prefix="db-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="db-reader")
 
@@ -49,22 +56,40 @@ class Database:
         self, function: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Like `run`, for functions that change nothing; they do not queue behind writers."""
-        call = lambda: self.run_now(function, *args, **kwargs)  # noqa: E731
+        call = lambda: self.read_now(function, *args, **kwargs)  # noqa: E731
         return await asyncio.get_running_loop().run_in_executor(self._readers, call)
 
     def run_now(
         self, function: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
+        """Like `run`, in the calling thread."""
+        for tries_left in range(_TRIES - 1, -1, -1):
+            try:
+                return _in_transaction(self._writing, lambda s: function(s, *args, **kwargs))
+            except _LostRace as lost:
+                if not tries_left:
+                    raise StorageUnavailable(str(lost)) from lost
+        raise AssertionError("the last try returns or raises")
+
+    def read_now(
+        self, function: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Like `read`, in the calling thread."""
+        try:
+            return _in_transaction(self.engine, lambda s: function(s, *args, **kwargs))
+        except _LostRace as lost:
+            raise StorageUnavailable(str(lost)) from lost
+
+    async def prepare(self) -> None:
+        """Create or migrate the tables. Raises StorageUnavailable and StorageFull."""
+        await asyncio.get_running_loop().run_in_executor(self._writers, self.prepare_now)
+
+    def prepare_now(self) -> None:
         """The same, in the calling thread."""
         try:
-            with Session(self.engine, expire_on_commit=False) as session, session.begin():
-                return function(session, *args, **kwargs)
+            upgrade(self._writing)
         except OperationalError as error:
             raise _translated(error) from error
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise StorageUnavailable(str(error.orig)) from error
-            raise
 
     def close(self) -> None:
         self._writers.shutdown(wait=True)
@@ -101,8 +126,26 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.close()
 
 
-def _begin(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN")
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+class _LostRace(Exception):
+    """The database asks to run the transaction again."""
+
+
+def _in_transaction(engine: Engine, function: Callable[[Session], R]) -> R:
+    try:
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            return function(session)
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) in _DEADLOCKS:
+            raise _LostRace(str(error.orig)) from error
+        if isinstance(error, OperationalError):
+            raise _translated(error) from error
+        if error.connection_invalidated:
+            raise StorageUnavailable(str(error.orig)) from error
+        raise
 
 
 def _translated(error: OperationalError) -> Exception:

@@ -7,7 +7,7 @@ an index that contains it costs ten times the update). JSON columns hold text th
 
 from typing import Any, ClassVar, Final
 
-from sqlalchemy import BigInteger, Column, Index, Text, text
+from sqlalchemy import BigInteger, Index, Text, text
 from sqlmodel import Field, SQLModel
 
 from contract.lifecycle import TASK_OPEN, TaskStatus
@@ -27,6 +27,7 @@ def _in(statuses: Any) -> str:
 
 DUE: Final = f"status IN ({_in({TaskStatus.SCHEDULED, TaskStatus.RESCHEDULED})})"
 OPEN: Final = f"status IN ({_in(TASK_OPEN)})"
+BAD: Final = f"status IN ({_in({TaskStatus.FAILED, TaskStatus.TIMED_OUT})})"
 RUN_LIVE: Final = "ended_at IS NULL"
 
 
@@ -48,7 +49,10 @@ class OrgRow(SQLModel, table=True):
 
 
 class TokenRow(SQLModel, table=True):
-    """A bearer token of a person or program. Only its sha256 is kept."""
+    """A bearer token of a person or program. Only its sha256 is kept.
+
+    One that expires is a login to the console.
+    """
 
     __tablename__: ClassVar[Any] = "tokens"
     id: str = Field(primary_key=True)
@@ -58,14 +62,17 @@ class TokenRow(SQLModel, table=True):
     role: str = "administrator"
     created_at: int = _big()
     last_used_at: int | None = _big(default=None)
+    expires_at: int | None = _big(default=None)
     revoked_at: int | None = _big(default=None)
 
 
 class GatewayRow(SQLModel, table=True):
     """A gateway, the journal it speaks for and the session it is in.
 
-    `journal` is the one open attempts are bound to. `conflict_instance` is a second process under
-    the same name. `pages` holds the marks of a hello whose pages are not all there.
+    `journal` is the one open attempts are bound to. `previous_instance` is the process before:
+    when it speaks again, at `conflict_at`, two live under one name. `digest_misses` counts digests
+    in a row that were not ours, `foreign_devices` the devices of its last inventory that another
+    gateway owns.
     """
 
     __tablename__: ClassVar[Any] = "gateways"
@@ -78,8 +85,10 @@ class GatewayRow(SQLModel, table=True):
     instance: str | None = None
     session: str | None = None
     session_at: int | None = _big(default=None)
-    conflict_instance: str | None = None
+    previous_instance: str | None = None
     conflict_at: int | None = _big(default=None)
+    digest_misses: int = 0
+    foreign_devices: int = 0
     last_heard_at: int | None = _big(default=None)
     version: str = ""
     verbs: str = _text("[]")
@@ -144,8 +153,9 @@ class JobRow(SQLModel, table=True):
 class RunRow(SQLModel, table=True):
     """One execution of a job, with everything it froze.
 
-    `created_to` is the cursor of the sweep that creates its tasks: the last device id taken, null
-    when all exist. `cancel` is the mode of a cancel asked for; dispatch and sweeps read it.
+    `created_to` is the cursor of the sweep that creates its tasks: the last device id looked at;
+    `cancelled_to` that of the sweep after a cancel: the last ordinal. `cancel` is the mode of a
+    cancel asked for; dispatch and sweeps read it.
     """
 
     __tablename__: ClassVar[Any] = "runs"
@@ -178,6 +188,7 @@ class RunRow(SQLModel, table=True):
     creating: bool = True
     created_to: str = ""
     cancel: str | None = None
+    cancel_at: int | None = _big(default=None)
     cancelled_to: int = -1
     reason: str = _text()
     created_at: int = _big()
@@ -192,7 +203,9 @@ class RunRow(SQLModel, table=True):
 class RunCountRow(SQLModel, table=True):
     """Counts of a run's tasks by status, moved in the transaction of the task; summed when read.
 
-    `progress` is the sum of the tasks' progress in hundredths of a percent.
+    Each kind of writer has a shard of its own, so that they never wait for each other; a single
+    shard may hold negative numbers. `progress` is the sum of the tasks' progress in hundredths of
+    a percent, an ended task counting whole.
     """
 
     __tablename__: ClassVar[Any] = "run_counts"
@@ -215,7 +228,8 @@ class TaskRow(SQLModel, table=True):
     """A run's work on one target. The attempt in `attempt` is the open one while status is open.
 
     `parked` names the gateway or device that keeps a due task from being looked at again until it
-    frees (`gateway:{id}`, `device:{id}`). `due_at` orders and delays the due ones.
+    frees (`gateway:{id}`, `device:{id}`, `slots:{gateway}`). `due_at` orders and
+    delays the due ones.
     """
 
     __tablename__: ClassVar[Any] = "tasks"
@@ -229,6 +243,8 @@ class TaskRow(SQLModel, table=True):
         Index("tasks_open", "org", "gateway",
               sqlite_where=text(OPEN), postgresql_where=text(OPEN)),
         Index("tasks_by_device", "org", "device"),
+        Index("tasks_ended_badly", "run", "ordinal",
+              sqlite_where=text(BAD), postgresql_where=text(BAD)),
     )  # fmt: skip
     run: str = Field(primary_key=True)
     ordinal: int = Field(primary_key=True)
@@ -247,19 +263,22 @@ class TaskRow(SQLModel, table=True):
     offered_at: int | None = _big(default=None)
     sent_at: int | None = _big(default=None)
     deadline: int | None = _big(default=None)
+    begun: bool = False
     started_at: int | None = _big(default=None)
     ended_at: int | None = _big(default=None)
     progress: int = 0
     current_step: str | None = None
     waiting_for: str | None = None
     cancel: str | None = None
+    cancel_sent_at: int | None = _big(default=None)
     failure_code: str | None = None
     failure_text: str | None = _text(None)
 
 
 class AttemptRow(SQLModel, table=True):
-    """One try of a task and the newest snapshot of it. An ended one never changes but for `late`,
-    what its gateway reported afterwards.
+    """One try of a task and the newest snapshot of it.
+
+    An ended one never changes but for `late`, what its gateway reported afterwards.
     """
 
     __tablename__: ClassVar[Any] = "attempts"
@@ -279,10 +298,11 @@ class AttemptRow(SQLModel, table=True):
     failure_text: str | None = _text(None)
     snapshot: str | None = _text(None)
     late: str | None = _text(None)
+    late_revision: int | None = _big(default=None)
 
 
 class RefusedRow(SQLModel, table=True):
-    """An item of a report that was not stored, with its raw bytes: undecodable, foreign, orphaned."""
+    """An item of a report that was not stored, and its bytes: undecodable, foreign, orphaned."""
 
     __tablename__: ClassVar[Any] = "refused"
     org: str = Field(primary_key=True)
@@ -297,38 +317,37 @@ class RefusedRow(SQLModel, table=True):
 
 
 class LogRow(SQLModel, table=True):
-    """A line of a run's log: from a gateway (keyed by its journal, stream and number), or ours."""
+    """A line of a run's log, known by its source: a gateway's journal, stream and number.
+
+    A line of our own has a source of its own.
+    """
 
     __tablename__: ClassVar[Any] = "run_log"
     __table_args__ = (
         Index("run_log_by_run", "run", "at"),
-        Index("run_log_source", "journal", "stream", "number", unique=True),
+        Index("run_log_by_task", "run", "ordinal", "at"),
     )
-    id: str = Field(primary_key=True)
+    journal: str = Field(primary_key=True)
+    stream: str = Field(primary_key=True)
+    number: int = Field(primary_key=True, sa_type=BigInteger)
     org: str
     run: str
     ordinal: int | None = None
+    device: str | None = None
     at: int = _big()
     level: str = "INFO"
     text: str = _text()
     data: str = _text("{}")
-    journal: str
-    stream: str
-    number: int = _big()
 
 
 class LeaseRow(SQLModel, table=True):
-    """Which replica does a piece of work, until when, by the database's clock; `term` only grows."""
+    """Which replica does a piece of work, and until when, by the database's clock.
+
+    `term` only grows.
+    """
 
     __tablename__: ClassVar[Any] = "leases"
     name: str = Field(primary_key=True)
     holder: str
     term: int = _big(default=0)
     until: int = _big()
-
-
-def column(row: type[SQLModel], name: str) -> Column[Any]:
-    """The Core column behind a field, for bulk statements."""
-    table: Any = row.__dict__["__table__"] if "__table__" in row.__dict__ else row
-    found: Column[Any] = table.c[name]
-    return found

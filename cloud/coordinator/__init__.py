@@ -1,0 +1,1 @@
+"""Load, decide, save: every operation is one plain function in one transaction."""

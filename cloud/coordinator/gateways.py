@@ -1,0 +1,226 @@
+"""Gateways: created by people, welcomed when they say hello, heard while they speak."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from cloud.coordinator.access import Caller, hash_of
+from cloud.domain import tasks as task_rules
+from cloud.domain.handshake import Corrections, Ended, Name, Ours, compare
+from cloud.errors import Conflict, NotFound
+from cloud.storage import counts, gateways, jobs, reports, runs, tasks
+from cloud.storage.database import Session
+from cloud.storage.json_text import clean, to_json
+from cloud.storage.schema import GatewayRow
+from cloud.storage.tasks import Key, Move, StoredTask
+from cloud.storage.views import gateways as views
+from contract.http.fleet import GatewayWithToken, NewGateway
+from contract.lifecycle import TaskStatus
+from contract.messages import (
+    CancelItem,
+    Failure,
+    Hello,
+    Limits,
+    TaskMark,
+    TaskRef,
+    Welcome,
+)
+from contract.topics import Address
+
+CORRECTIONS_A_PAGE: Final = 400
+# A gateway that no longer lists what it had is asked for it, and has so long to answer.
+MISSING_MS: Final = 60_000
+LOST: Final = Failure(code="gateway_lost", text="the gateway came back with another journal")
+
+
+def create_gateway(
+    session: Session, caller: Caller, new: NewGateway, token: str, now: int
+) -> GatewayWithToken:
+    """Make a gateway known, with the token it will use. Raises Conflict("exists")."""
+    row = GatewayRow(
+        org=caller.org,
+        id=new.id,
+        name=clean(new.name),
+        token_hash=hash_of(token),
+        created_at=now,
+    )
+    if not jobs.insert(session, row):
+        raise Conflict("exists", f"there is a gateway `{new.id}`")
+    gateway = views.get_gateway(session, caller.org, new.id, now)
+    return GatewayWithToken(**gateway.model_dump(), token=token)
+
+
+def accept_hello(
+    session: Session,
+    address: Address,
+    hello: Hello,
+    session_id: str,
+    now: int,
+    limits: Limits | None = None,
+) -> list[Welcome]:
+    """Open a session for a gateway whose hello is complete; returns the welcome's pages.
+
+    `hello` holds the marks and devices of all its pages. Raises NotFound for a gateway that nobody
+    has created.
+    """
+    marks, devices = hello.tasks, hello.devices
+    row = gateways.get(session, address.org, address.gateway, lock=True)
+    if row is None:
+        raise NotFound(f"gateway `{address.gateway}`")
+    _enter(row, hello, session_id, now)
+    session.add(row)
+    session.flush()
+    mine = tasks.open_of_gateway(session, address.org, address.gateway, lock=True)
+    bound = [task for task in mine if task.facts.journal == hello.journal]
+    _lose(session, [task for task in mine if task.facts.journal != hello.journal], now)
+    corrections = _compare(session, address, bound, marks)
+    _orphan(session, address, corrections.orphaned, now)
+    keys = {task.id: task.key for task in bound}
+    gateways.send_again(session, (keys[name] for name, _ in corrections.offer))
+    gateways.expect_soon(session, (keys[name] for name, _ in corrections.missing), now + MISSING_MS)
+    changed, foreign = gateways.save_inventory(session, address.org, address.gateway, devices, now)
+    row.foreign_devices = len(foreign)
+    session.add(row)
+    session.flush()
+    _free_forgotten(session, address, marks)
+    places = [f"gateway:{address.gateway}", *(f"device:{device}" for device in changed)]
+    tasks.unpark(session, ((address.org, place) for place in places))
+    in_conflict = row.conflict_at == now
+    return _pages(hello, session_id, corrections, limits or Limits(), in_conflict, now)
+
+
+def _enter(row: GatewayRow, hello: Hello, session_id: str, now: int) -> None:
+    if hello.instance != row.instance:
+        # A process that starts anew has a new id: an old one that speaks again lives beside it.
+        if hello.instance == row.previous_instance:
+            row.conflict_at = now
+        row.previous_instance, row.instance = row.instance, clean(hello.instance)
+    row.journal = clean(hello.journal)
+    row.session, row.session_at, row.last_heard_at = session_id, now, now
+    row.version, row.verbs = clean(hello.version), to_json(sorted(set(hello.verbs)))
+    row.digest_misses = 0
+
+
+def _lose(session: Session, lost: Sequence[StoredTask], now: int) -> None:
+    """End what is bound to a journal that is gone; what was never sent is merely due again."""
+    facts = runs.load_facts(session, {task.run for task in lost})
+    moves = []
+    for task in lost:
+        unsent = task.facts.status is TaskStatus.OFFERED and not task.sent
+        status, failure = (TaskStatus.SCHEDULED, None) if unsent else (TaskStatus.FAILED, LOST)
+        taken = task_rules.close(task.facts, facts[task.run], status, failure, now)
+        moves.append(Move(task, taken))
+    tasks.save_moves(session, moves, now, counts.GATEWAY_SHARD)
+    for task in lost:
+        data = {"attempt": task.facts.attempt, "gateway": task.facts.gateway}
+        reports.log(
+            session, task.org, task.run, now, "attempt lost with its gateway's journal",
+            level="WARNING", ordinal=task.ordinal, data=data,
+        )  # fmt: skip
+
+
+def _compare(
+    session: Session, address: Address, bound: Sequence[StoredTask], marks: Sequence[TaskMark]
+) -> Corrections:
+    ours = [
+        Ours(task.id, task.facts.attempt, task.facts.revision, task.facts.status) for task in bound
+    ]
+    open_names = {(one.task, one.attempt) for one in ours}
+    names: dict[tuple[str, int, int], Name] = {}
+    for mark in marks:
+        key = _key(mark.task)
+        if (mark.task, mark.attempt) not in open_names and key is not None:
+            names[(*key, mark.attempt)] = mark.task, mark.attempt
+    rows = gateways.ended_attempts(session, address.org, address.gateway, names)
+    ended = {
+        names[name]: Ended(
+            max(row.revision, row.late_revision or 0), row.failure_code == "unconfirmed"
+        )
+        for name, row in rows.items()
+    }
+    return compare(ours, ended, marks)
+
+
+def _key(task: str) -> Key | None:
+    run, _, ordinal = task.rpartition("-")
+    return (run, int(ordinal)) if run and ordinal.isdecimal() and len(ordinal) < 10 else None
+
+
+def _orphan(session: Session, address: Address, marks: Iterable[TaskMark], now: int) -> None:
+    newest = {(mark.task, mark.attempt): mark for mark in marks}
+    reports.refuse(
+        session,
+        [
+            {
+                "org": address.org,
+                "gateway": address.gateway,
+                "task": mark.task,
+                "attempt": mark.attempt,
+                "code": "unknown_task",
+                "revision": mark.revision,
+                "detail": "in the gateway's journal, and never heard of here",
+                "raw": mark.model_dump_json(),
+                "at": now,
+            }
+            for _, mark in sorted(newest.items())
+        ],
+    )
+
+
+def _free_forgotten(session: Session, address: Address, marks: Sequence[TaskMark]) -> None:
+    """A device held for an attempt that neither side has any more is free."""
+    listed = {mark.task for mark in marks}
+    for device, task in gateways.held_devices(session, address.org, address.gateway):
+        key = _key(task)
+        if task in listed or key is None:
+            continue
+        if not gateways.has_open_attempt(session, address.org, device, *key):
+            gateways.free_device(session, address.org, device, task)
+            tasks.unpark(session, [(address.org, f"device:{device}")])
+
+
+def _pages(
+    hello: Hello,
+    session_id: str,
+    corrections: Corrections,
+    limits: Limits,
+    conflict: bool,
+    now: int,
+) -> list[Welcome]:
+    forget = [TaskRef(task=task, attempt=n) for task, n in corrections.forget]
+    report = [TaskRef(task=task, attempt=n) for task, n in corrections.report + corrections.missing]
+    cancel = [
+        CancelItem(task=task, attempt=n, mode="force" if forced else "soft", reason="it has ended")
+        for (task, n), forced in corrections.cancel
+    ]
+    longest = max(len(forget), len(report), len(cancel), 1)
+    pages = -(-longest // CORRECTIONS_A_PAGE)
+    chunks = [
+        slice(page * CORRECTIONS_A_PAGE, (page + 1) * CORRECTIONS_A_PAGE) for page in range(pages)
+    ]
+    return [
+        Welcome(
+            session=session_id,
+            nonce=hello.nonce,
+            journal=hello.journal,
+            page=number,
+            pages=pages,
+            time=now,
+            forget=forget[chunk],
+            report=report[chunk],
+            cancel=cancel[chunk],
+            limits=limits,
+            conflict=conflict,
+        )
+        for number, chunk in enumerate(chunks, start=1)
+    ]
+
+
+def heard(
+    session: Session, messages: Iterable[tuple[Address, str | None]], now: int
+) -> set[tuple[Address, str | None]]:
+    """Note that gateways spoke, and return who named the session it is in.
+
+    `messages` are the address and the session named, for a batch of messages at once.
+    """
+    by_key = {(one.org, one.gateway, name): (one, name) for one, name in messages}
+    return {by_key[key] for key in gateways.heard(session, by_key, now)}  # type: ignore[index]

@@ -1,0 +1,118 @@
+"""Saving and deleting jobs. What a run of one would refuse is refused here already."""
+
+from cloud.coordinator.access import Caller
+from cloud.domain.runs import START_NAMES, ArtifactNameInvalid, artifact_texts, check_artifact_text
+from cloud.errors import Conflict, Invalid, NotFound
+from cloud.storage import jobs
+from cloud.storage.database import Session
+from cloud.storage.json_text import to_json
+from cloud.storage.schema import JobRow
+from cloud.storage.views import jobs as views
+from contract.http.jobs import Job
+from contract.http.problems import ProblemItem
+from contract.ids import slug
+from contract.job_document import JobDocument, not_performed, problems
+from contract.query import QueryInvalid, check_query
+from contract.template_dialect import TemplateError
+
+
+def check_document(document: JobDocument) -> None:
+    """Raise Invalid with every place that is wrong, or that this release does not perform."""
+    found = [ProblemItem(key=str(place), message=text) for place, text in problems(document)]
+    found.extend(_query_problems(document))
+    if not found:
+        found.extend(_artifact_problems(document))
+    if found:
+        raise Invalid("document_invalid", "the job document is not valid", found)
+    places = not_performed(document)
+    if places:
+        items = [
+            ProblemItem(key=str(place), message="is read, but not performed by this release")
+            for place in places
+        ]
+        raise Invalid("not_performed", "the job asks for what this release does not do", items)
+
+
+def _query_problems(document: JobDocument) -> list[ProblemItem]:
+    if document.targets.query is None:
+        return []
+    try:
+        names = check_query(document.targets.query)
+    except QueryInvalid as error:
+        key = f"targets.query.{error.path}" if error.path else "targets.query"
+        return [ProblemItem(key=key, message=error.reason)]
+    others = sorted(names - START_NAMES)
+    if not others:
+        return []
+    message = f"a query can use ctx and run, which are known at the start, not {', '.join(others)}"
+    return [ProblemItem(key="targets.query", message=message)]
+
+
+def _artifact_problems(document: JobDocument) -> list[ProblemItem]:
+    found = []
+    for key, text in artifact_texts(document):
+        try:
+            check_artifact_text(key, text)
+        except ArtifactNameInvalid as error:
+            found.append(ProblemItem(key=error.key, message=str(error)))
+        except TemplateError as error:
+            found.append(ProblemItem(key=key, message=str(error)))
+    return found
+
+
+def save_job(
+    session: Session,
+    caller: Caller,
+    document: JobDocument,
+    now: int,
+    *,
+    revision: int | None = None,
+    create: bool = False,
+) -> Job:
+    """Create a job, or save a new revision of it.
+
+    `revision` is the one the caller has seen; None overwrites. With `create` an existing job is a
+    Conflict("exists"). Raises Invalid, NotFound, Conflict("changed" | "exists").
+    """
+    check_document(document)
+    job_id = document.id or slug(document.name)
+    if not job_id:
+        message = "give the job an id: its name holds no letter or digit to make one from"
+        raise Invalid("document_invalid", message, [ProblemItem(key="id", message=message)])
+    row = jobs.get_job(session, caller.org, job_id, lock=True)
+    if row is None:
+        if not create and revision is not None:
+            raise NotFound(f"job `{job_id}`")
+        row = JobRow(org=caller.org, id=job_id, name="", revision=0, created_at=now, updated_at=now)
+        row.created_by = caller.name
+        if not jobs.insert(session, row):
+            raise Conflict("exists", f"there is a job `{job_id}`")
+    elif create:
+        raise Conflict("exists", f"there is a job `{job_id}`; save it instead of creating it")
+    elif revision is not None and revision != row.revision:
+        raise Conflict("changed", f"job `{job_id}` is at revision {row.revision}, not {revision}")
+    if row.revision and row.resource != document.targets.resource:
+        message = f"the job is about resource `{row.resource}`; that cannot change"
+        items = [ProblemItem(key="targets.resource", message=message)]
+        raise Invalid("document_invalid", message, items)
+    row.name = document.name
+    row.description = document.description
+    row.type = document.type
+    row.resource = document.targets.resource
+    row.document = to_json(document.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+    row.revision += 1
+    row.updated_at = now
+    session.add(row)
+    session.flush()
+    return views.get_job(session, caller.org, job_id, now)
+
+
+def delete_job(session: Session, caller: Caller, job_id: str, now: int) -> None:
+    """Delete a job. Raises NotFound, and Conflict("run_in_flight") while one of its runs is."""
+    row = jobs.get_job(session, caller.org, job_id, lock=True)
+    if row is None:
+        raise NotFound(f"job `{job_id}`")
+    run = jobs.run_in_flight(session, caller.org, job_id)
+    if run is not None:
+        raise Conflict("run_in_flight", f"run {run} of the job has not ended", run=run)
+    session.delete(row)

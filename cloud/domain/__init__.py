@@ -1,0 +1,1 @@
+"""Pure rules: facts and a time come in, decisions go out."""

@@ -1,0 +1,71 @@
+"""How counts of a run move with its tasks, and what they say about the run."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cloud.domain.tasks import WHOLE
+from contract.lifecycle import TASK_ENDS, RunStatus, TaskStatus
+
+T = TaskStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """A run's tasks by status; `progress` as in the counts table."""
+
+    by_status: Mapping[TaskStatus, int] = field(default_factory=dict)
+    progress: int = 0
+
+    def of(self, *statuses: TaskStatus) -> int:
+        return sum(self.by_status.get(status, 0) for status in statuses)
+
+    @property
+    def ended(self) -> int:
+        return self.of(*TASK_ENDS)
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_status.values())
+
+    @property
+    def slots_taken(self) -> int:
+        """Tasks that hold a slot: one that awaits its acknowledgment has given it back."""
+        return self.of(T.OFFERED, T.ACCEPTED, T.RUNNING)
+
+    @property
+    def percent(self) -> float:
+        return round(self.progress / (self.total * WHOLE) * 100, 2) if self.total else 0.0
+
+
+def weight(status: TaskStatus, progress: int) -> int:
+    """What a task adds to its run's progress: an ended one counts whole."""
+    return WHOLE if status in TASK_ENDS else progress
+
+
+class Deltas:
+    """Counts that moved, by run and column, gathered over a batch."""
+
+    def __init__(self) -> None:
+        self.by_run: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
+
+    def moved(self, run: str, was: TaskStatus, had: int, now_is: TaskStatus, progress: int) -> None:
+        """A task went from one status and progress to another."""
+        counts = self.by_run[run]
+        if was is not now_is:
+            counts[was.value] -= 1
+            counts[now_is.value] += 1
+        counts["progress"] += weight(now_is, progress) - weight(was, had)
+
+    def added(self, run: str, status: TaskStatus, number: int) -> None:
+        self.by_run[run][status.value] += number
+
+
+def ended_status(totals: Totals, cancelled: bool) -> RunStatus:
+    """How a run ends whose tasks have all ended."""
+    if cancelled:
+        return RunStatus.CANCELLED
+    succeeded = totals.of(T.SUCCEEDED)
+    if succeeded == totals.ended:
+        return RunStatus.SUCCEEDED
+    return RunStatus.PARTIALLY_SUCCEEDED if succeeded else RunStatus.FAILED

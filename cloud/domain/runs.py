@@ -1,0 +1,115 @@
+"""What a run freezes of its job: the body its tasks share, its artifacts, its limits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from typing import Final
+
+from pydantic import JsonValue
+
+from cloud.domain.tasks import RetryPolicy
+from contract import template_dialect
+from contract.job_document import JobDocument, Retry, expand, step_lists
+from contract.messages import ArtifactRef, JobBody, OfferedStep
+
+PRIORITIES: Final = {"low": 0, "normal": 1, "high": 2}
+PRIORITY_NAMES: Final = {number: name for name, number in PRIORITIES.items()}
+# What is known when a run starts; everything else a template may name comes later.
+START_NAMES: Final = frozenset({"ctx", "run"})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An artifact that a step needs: where it stands, as rendered."""
+
+    key: str
+    name: str
+
+
+class ArtifactNameInvalid(ValueError):
+    """A step's artifact cannot be known when the run starts. `key` is its place."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(reason)
+        self.key = key
+
+
+def millis(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)
+
+
+def retry_policy(retry: Retry) -> RetryPolicy:
+    return RetryPolicy(
+        on_timeout="timeout" in retry.on,
+        on_failure="failure" in retry.on,
+        delay=millis(retry.delay),
+        backoff=retry.backoff,
+        max_delay=None if retry.max_delay is None else millis(retry.max_delay),
+    )
+
+
+def offered_steps(document: JobDocument) -> list[OfferedStep]:
+    """The steps of the job's only list, as gateways perform them."""
+    (steps,) = step_lists(document).values()
+    return expand(steps)
+
+
+def artifact_texts(document: JobDocument) -> list[tuple[str, str]]:
+    """Every place that names an artifact, and what stands there."""
+    return [
+        (f"steps[{index}].with.artifact", text)
+        for steps in step_lists(document).values()
+        for index, step in enumerate(steps)
+        if isinstance(text := step.with_.get("artifact"), str)
+    ]
+
+
+def check_artifact_text(key: str, text: str) -> None:
+    """Raise ArtifactNameInvalid for a template that a run's start cannot render."""
+    others = sorted(template_dialect.check(text) - START_NAMES)
+    if others:
+        raise ArtifactNameInvalid(
+            key,
+            f"an artifact is resolved when the run starts, so only ctx and run can be used here, "
+            f"not {', '.join(others)}",
+        )
+
+
+def wanted_artifacts(document: JobDocument, scope: Mapping[str, JsonValue]) -> list[Wanted]:
+    """The artifacts of all steps, rendered; raises ArtifactNameInvalid."""
+    found = []
+    for key, text in artifact_texts(document):
+        try:
+            check_artifact_text(key, text)
+            name = template_dialect.render(text, scope)
+        except template_dialect.TemplateError as error:
+            raise ArtifactNameInvalid(key, str(error)) from error
+        if not isinstance(name, str) or not name:
+            raise ArtifactNameInvalid(key, "the name of an artifact is a text")
+        found.append(Wanted(key, name))
+    return found
+
+
+def job_body(
+    run: str,
+    job: str,
+    document: JobDocument,
+    steps: Sequence[OfferedStep],
+    context: Mapping[str, JsonValue],
+    artifacts: Mapping[str, ArtifactRef],
+) -> JobBody:
+    """What all tasks of the run share, named by the hash of its own JSON."""
+    body = JobBody(
+        run=run,
+        hash="",
+        job=job,
+        name=document.name[:256],
+        type=document.type,
+        steps=list(steps),
+        context=dict(context),
+        artifacts=dict(artifacts),
+        keep_response=document.iteration.keep_response,
+    )
+    digest = sha256(body.model_dump_json(by_alias=True).encode()).hexdigest()[:32]
+    return body.model_copy(update={"hash": digest})

@@ -1,0 +1,205 @@
+"""Gateways, their inventories and sessions."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from sqlmodel import select
+
+from cloud.storage.database import Session
+from cloud.storage.dialect import (
+    any_of,
+    change,
+    change_many,
+    fetch,
+    fetch_one,
+    for_update,
+    is_sqlite,
+    listed,
+)
+from cloud.storage.json_text import clean, to_json
+from cloud.storage.schema import GatewayRow
+from contract.messages import InventoryDevice
+
+# Presence is a hint, measured in heartbeats: it need not be written more often than this.
+NOTED_EVERY_MS: Final = 1_000
+
+
+def get(session: Session, org: str, gateway: str, *, lock: bool = False) -> GatewayRow | None:
+    query = select(GatewayRow).where(GatewayRow.org == org, GatewayRow.id == gateway)
+    if lock and not is_sqlite(session):
+        query = query.with_for_update()
+    return session.exec(query.execution_options(populate_existing=True)).first()
+
+
+def heard(
+    session: Session, messages: Iterable[tuple[str, str, str | None]], now: int
+) -> set[tuple[str, str, str | None]]:
+    """Note `(org, gateway, session)` of messages; returns those that are in session."""
+    named = set(messages)
+    rows = fetch(
+        session,
+        "SELECT org, id, session, last_heard_at FROM gateways WHERE session IS NOT NULL "
+        f"AND {any_of(session, 'id', 'ids')}",
+        ids=listed(session, sorted({gateway for _, gateway, _ in named})),
+    )
+    known = {(row.org, row.id, row.session): row.last_heard_at for row in rows}
+    found = named & known.keys()
+    change_many(
+        session,
+        "UPDATE gateways SET last_heard_at = :now WHERE org = :org AND id = :gateway "
+        "AND session = :session",
+        [
+            {"org": org, "gateway": gateway, "session": name, "now": now}
+            for org, gateway, name in sorted(found, key=str)
+            if now - (known[org, gateway, name] or 0) >= NOTED_EVERY_MS
+        ],
+    )
+    return found
+
+
+_INVENTORY = "type, name, driver, address, link, tags, attributes"
+
+
+def save_inventory(
+    session: Session, org: str, gateway: str, devices: Iterable[InventoryDevice], now: int
+) -> tuple[list[str], list[str]]:
+    """Take over what a gateway says it owns; returns the ids that changed, and the foreign ones.
+
+    A device that another gateway owns is left alone; one that is no longer named has no owner.
+    """
+    named = {device.id: _row(org, gateway, device, now) for device in devices}
+    rows = fetch(
+        session,
+        f"SELECT id, gateway, {_INVENTORY} FROM devices WHERE org = :org AND (gateway = :gateway "
+        f"OR {any_of(session, 'id', 'ids')}) ORDER BY id{for_update(session)}",
+        org=org,
+        gateway=gateway,
+        ids=listed(session, sorted(named)),
+    )
+    known = {row.id: row for row in rows}
+    foreign = [i for i, row in known.items() if row.gateway not in (None, gateway)]
+    changed = [
+        row
+        for device, row in sorted(named.items())
+        if device not in foreign and (device not in known or _differs(known[device], row))
+    ]
+    names = _INVENTORY.split(", ")
+    change_many(
+        session,
+        f"INSERT INTO devices (org, id, gateway, {_INVENTORY}, state, created_at) VALUES "
+        f"(:org, :id, :gateway, {', '.join(f':{name}' for name in names)}, '{{}}', :now) "
+        "ON CONFLICT (org, id) DO UPDATE SET gateway = excluded.gateway, "
+        + ", ".join(f"{name} = excluded.{name}" for name in names)
+        + " WHERE devices.gateway IS NULL OR devices.gateway = excluded.gateway",
+        changed,
+    )
+    gone = [i for i, row in known.items() if row.gateway == gateway and i not in named]
+    change_many(
+        session,
+        "UPDATE devices SET gateway = NULL, link = 'unknown' WHERE org = :org AND id = :id "
+        "AND gateway = :gateway",
+        [{"org": org, "id": device, "gateway": gateway} for device in gone],
+    )
+    return [row["id"] for row in changed], foreign
+
+
+def _row(org: str, gateway: str, device: InventoryDevice, now: int) -> dict[str, Any]:
+    return {
+        "org": org,
+        "id": device.id,
+        "gateway": gateway,
+        "type": clean(device.type),
+        "name": clean(device.name),
+        "driver": clean(device.driver),
+        "address": clean(device.address),
+        "link": device.link,
+        "tags": to_json(device.tags),
+        "attributes": to_json(device.attributes),
+        "now": now,
+    }
+
+
+def _differs(known: Any, row: Mapping[str, Any]) -> bool:
+    if known.gateway is None:
+        return True
+    return any(getattr(known, name) != row[name] for name in _INVENTORY.split(", "))
+
+
+def ended_attempts(
+    session: Session, org: str, gateway: str, names: Iterable[tuple[str, int, int]]
+) -> dict[tuple[str, int, int], Any]:
+    """The attempts among these `(run, ordinal, attempt)` that this gateway has ever had."""
+    wanted = set(names)
+    by_run: dict[str, set[int]] = {}
+    for run, ordinal, _ in wanted:
+        by_run.setdefault(run, set()).add(ordinal)
+    return {
+        (row.run, row.ordinal, row.attempt): row
+        for run, ordinals in sorted(by_run.items())
+        for row in fetch(
+            session,
+            "SELECT run, ordinal, attempt, revision, late_revision, failure_code FROM attempts "
+            f"WHERE run = :run AND {any_of(session, 'ordinal', 'ordinals')} AND org = :org "
+            "AND gateway = :gateway",
+            run=run,
+            ordinals=listed(session, sorted(ordinals)),
+            org=org,
+            gateway=gateway,
+        )
+        if (row.run, row.ordinal, row.attempt) in wanted
+    }
+
+
+def send_again(session: Session, keys: Iterable[tuple[str, int]]) -> None:
+    """Offer these anew at once: they never arrived."""
+    change_many(
+        session,
+        "UPDATE tasks SET sent_at = NULL WHERE run = :run AND ordinal = :ordinal "
+        "AND status = 'offered'",
+        [{"run": run, "ordinal": ordinal} for run, ordinal in sorted(keys)],
+    )
+
+
+def expect_soon(session: Session, keys: Iterable[tuple[str, int]], deadline: int) -> None:
+    """Give open attempts at most until `deadline` to be reported."""
+    change_many(
+        session,
+        "UPDATE tasks SET deadline = :deadline WHERE run = :run AND ordinal = :ordinal "
+        "AND (deadline IS NULL OR deadline > :deadline)",
+        [{"run": r, "ordinal": ordinal, "deadline": deadline} for r, ordinal in sorted(keys)],
+    )
+
+
+def held_devices(session: Session, org: str, gateway: str) -> list[tuple[str, str]]:
+    """The gateway's devices that a task holds: `(device, task)`."""
+    rows = fetch(
+        session,
+        "SELECT id, held_by FROM devices WHERE org = :org AND gateway = :gateway "
+        "AND held_by IS NOT NULL ORDER BY id",
+        org=org,
+        gateway=gateway,
+    )
+    return [(row.id, row.held_by) for row in rows]
+
+
+def free_device(session: Session, org: str, device: str, task: str) -> None:
+    change(
+        session,
+        "UPDATE devices SET held_by = NULL WHERE org = :org AND id = :device AND held_by = :task",
+        org=org,
+        device=device,
+        task=task,
+    )
+
+
+def has_open_attempt(session: Session, org: str, device: str, run: str, ordinal: int) -> bool:
+    row = fetch_one(
+        session,
+        "SELECT status FROM tasks WHERE run = :run AND ordinal = :ordinal AND org = :org "
+        "AND device = :device AND status IN ('offered', 'accepted', 'running', 'awaiting')",
+        run=run,
+        ordinal=ordinal,
+        org=org,
+        device=device,
+    )
+    return row is not None

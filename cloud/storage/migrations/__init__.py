@@ -1,0 +1,1 @@
+"""Versions of the database, applied by `cloud.storage.upgrade`."""

@@ -1,0 +1,1 @@
+"""Read-only joins for lists and pages, by noun; they answer with the bodies of the HTTP API."""

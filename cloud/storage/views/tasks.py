@@ -1,0 +1,212 @@
+"""Tasks of a run, their attempts, and the steps of those."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlmodel import col
+
+from cloud.domain.counts import Totals
+from cloud.domain.runs import offered_steps
+from cloud.errors import NotFound
+from cloud.storage import counts
+from cloud.storage.database import Session
+from cloud.storage.schema import AttemptRow, LogRow, RunRow, TaskRow
+from cloud.storage.scope import of_org
+from cloud.storage.views import cursors, runs, waits
+from cloud.storage.views.parts import bounded, failure, moment, time, waiting
+from contract.http import Page
+from contract.http.tasks import Attempt, Step, Task, TaskDetail
+from contract.ids import task_id
+from contract.job_document import JobDocument, step_lists
+from contract.lifecycle import TaskStatus
+from contract.messages import OfferedStep, StepSnapshot, TaskSnapshot
+
+LOG_LINES = 500
+
+
+def list_tasks(
+    session: Session,
+    org: str,
+    run: str,
+    now: int,
+    *,
+    statuses: Collection[TaskStatus] = (),
+    device: str | None = None,
+    gateway: str | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[Task]:
+    """A page of a run's tasks in order. Raises NotFound for the run."""
+    of_run = runs.find(session, org, run)
+    filters = cursors.fingerprint("tasks", org, run, sorted(statuses), device, gateway)
+    after = cursors.decode(cursor, filters, int)
+    limit = bounded(limit)
+    query = of_org(TaskRow, org).where(col(TaskRow.run) == run).order_by(col(TaskRow.ordinal))
+    if statuses:
+        query = query.where(col(TaskRow.status).in_([status.value for status in statuses]))
+    if device is not None:
+        query = query.where(col(TaskRow.device) == device)
+    if gateway is not None:
+        query = query.where(col(TaskRow.gateway) == gateway)
+    if after is not None:
+        query = query.where(col(TaskRow.ordinal) > after[0])
+    rows: Sequence[TaskRow] = session.execute(query.limit(limit + 1)).scalars().all()
+    page, more = rows[:limit], len(rows) > limit
+    totals = counts.totals(session, [run])[run]
+    return Page(
+        items=[Task(**_task(session, row, of_run, totals, now)) for row in page],
+        next_cursor=cursors.encode([page[-1].ordinal], filters) if more else None,
+    )
+
+
+def get_task(session: Session, org: str, task: str, now: int) -> TaskDetail:
+    """A task with all its attempts, the newest first, and its log. Raises NotFound."""
+    run, _, ordinal = task.rpartition("-")
+    if not run or not ordinal.isdecimal() or len(ordinal) > 9:
+        raise NotFound(f"task {task}")
+    query = of_org(TaskRow, org).where(
+        col(TaskRow.run) == run, col(TaskRow.ordinal) == int(ordinal)
+    )
+    row: TaskRow | None = session.execute(query).scalar_one_or_none()
+    if row is None:
+        raise NotFound(f"task {task}")
+    of_run = runs.find(session, org, run)
+    totals = counts.totals(session, [run])[run]
+    attempts: Sequence[AttemptRow] = (
+        session.execute(
+            of_org(AttemptRow, org)
+            .where(col(AttemptRow.run) == run, col(AttemptRow.ordinal) == row.ordinal)
+            .order_by(col(AttemptRow.attempt).desc())
+        )
+        .scalars()
+        .all()
+    )
+    names = step_names(of_run)
+    return TaskDetail(
+        **_task(session, row, of_run, totals, now),
+        attempts=[_attempt(attempt, names) for attempt in attempts],
+        log=_log(session, org, row),
+    )
+
+
+def tasks_changed_since(
+    session: Session, org: str, run: str, ordinals: Collection[int], now: int
+) -> list[Task]:
+    """These tasks of a run as they are now: what a page shows again after a change."""
+    of_run = runs.find(session, org, run)
+    totals = counts.totals(session, [run])[run]
+    query = of_org(TaskRow, org).where(
+        col(TaskRow.run) == run, col(TaskRow.ordinal).in_(list(ordinals))
+    )
+    rows: Sequence[TaskRow] = session.execute(query.order_by(col(TaskRow.ordinal))).scalars().all()
+    return [Task(**_task(session, row, of_run, totals, now)) for row in rows]
+
+
+def _task(session: Session, row: TaskRow, run: RunRow, totals: Totals, now: int) -> dict[str, Any]:
+    status = TaskStatus(row.status)
+    return {
+        "id": task_id(row.run, row.ordinal),
+        "run": row.run,
+        "job": run.job,
+        "ordinal": row.ordinal,
+        "target": row.device or "",
+        "device": row.device,
+        "gateway": row.gateway,
+        "status": status,
+        "attempt": row.attempt,
+        "tries": row.tries,
+        "attempts_allowed": row.attempts,
+        "progress": min(row.progress, 10_000) / 100,
+        "current_step": row.current_step,
+        "started_at": time(row.started_at),
+        "ended_at": time(row.ended_at),
+        "last_triggered_at": time(row.offered_at),
+        "due_at": time(row.due_at) if status is TaskStatus.RESCHEDULED else None,
+        "failure": failure(row.failure_code, row.failure_text),
+        "waiting_for": waiting(waits.task_waits_for(session, row, run, totals, now)),
+    }
+
+
+Names = Mapping[str, tuple[str, str]]
+
+
+def step_names(run: RunRow) -> tuple[list[OfferedStep], Names]:
+    """A run's steps as performed, and the name and help that the job's author gave each."""
+    document = JobDocument.model_validate(json.loads(run.document))
+    written = [step for steps in step_lists(document).values() for step in steps]
+    steps = offered_steps(document)
+    names = {}
+    for step in written:
+        for done in steps:
+            if step.id and (done.id == step.id or done.id.startswith(f"{step.id}_")):
+                names[done.id] = step.name or "", step.help or ""
+    unnamed = [step for step in written if not step.id and (step.name or step.help)]
+    for step in unnamed:
+        match = next((s for s in steps if s.uses == step.uses and s.id not in names), None)
+        if match is not None:
+            names[match.id] = step.name or "", step.help or ""
+    return steps, names
+
+
+def _attempt(row: AttemptRow, known: tuple[list[OfferedStep], Names]) -> Attempt:
+    offered, names = known
+    snapshot = None if row.snapshot is None else TaskSnapshot.model_validate_json(row.snapshot)
+    steps = snapshot.steps if snapshot is not None else []
+    if not steps:
+        steps = [StepSnapshot(id=step.id, uses=step.uses) for step in offered]
+    step = snapshot.failure.step if snapshot is not None and snapshot.failure else None
+    return Attempt(
+        attempt=row.attempt,
+        status=TaskStatus(row.status),
+        begun=row.begun,
+        gateway=row.gateway,
+        revision=row.revision,
+        offered_at=moment(row.offered_at),
+        started_at=time(row.started_at),
+        ended_at=time(row.ended_at),
+        failure=failure(row.failure_code, row.failure_text, step),
+        result=None if snapshot is None else snapshot.result,
+        steps=[_step(step, names) for step in steps],
+        late_outcome=None if row.late is None else json.loads(row.late),
+    )
+
+
+def _step(step: StepSnapshot, names: Names) -> Step:
+    name, help_text = names.get(step.id, ("", ""))
+    why = step.failure
+    return Step(
+        id=step.id,
+        uses=step.uses,
+        name=name,
+        help=help_text,
+        status=step.status,
+        progress=step.progress,
+        tries=step.tries,
+        started_at=time(step.started_at),
+        skipped_at=time(step.skipped_at),
+        completed_at=time(step.completed_at),
+        failure=None if why is None else failure(why.code, why.text, step.id),
+        result=step.result,
+        truncated=step.truncated,
+        note=step.note,
+    )
+
+
+def _log(session: Session, org: str, task: TaskRow) -> list[dict[str, Any]]:
+    query = (
+        of_org(LogRow, org)
+        .where(col(LogRow.run) == task.run, col(LogRow.ordinal) == task.ordinal)
+        .order_by(col(LogRow.at).desc(), col(LogRow.number).desc())
+        .limit(LOG_LINES)
+    )
+    rows: Sequence[LogRow] = session.execute(query).scalars().all()
+    return [
+        {
+            "at": moment(row.at).isoformat(),
+            "level": row.level,
+            "text": row.text,
+            "data": json.loads(row.data),
+        }
+        for row in reversed(rows)
+    ]
