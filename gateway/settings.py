@@ -22,6 +22,30 @@ ENV_PREFIX: Final = "ROUNDSMAN_GATEWAY__"
 PATIENCE: Final = parse_duration("30s")
 
 
+def host_and_port(listen: str) -> tuple[str, int]:
+    """`127.0.0.1:1884` taken apart. Raises ValueError."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535 or not host:
+        raise ValueError(f"`{listen}` is not `host:port`")
+    return host.strip("[]"), int(port)
+
+
+def broker_at(url: str) -> tuple[str, int, bool]:
+    """Host, port and whether TLS is spoken, of an `mqtt://` or `mqtts://` address."""
+    parts = urlsplit(url)
+    has_tls = parts.scheme == "mqtts"
+    return parts.hostname or "", parts.port or (8883 if has_tls else 1883), has_tls
+
+
+def _check_url(url: str, key: str, schemes: tuple[str, ...]) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in schemes or not parts.hostname:
+        shown = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise ValueError(f"{key}: `{url}` is not an address such as {shown}host:port")
+    if parts.username or parts.password:
+        raise ValueError(f"{key}: put no user name or password into the address")
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -271,27 +295,3 @@ def read_profiles(settings: Settings) -> dict[str, Profile]:
     if problems:
         raise SettingsInvalid("\n".join(problems))
     return found
-
-
-def host_and_port(listen: str) -> tuple[str, int]:
-    """`127.0.0.1:1884` taken apart. Raises ValueError."""
-    host, colon, port = listen.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535 or not host:
-        raise ValueError(f"`{listen}` is not `host:port`")
-    return host.strip("[]"), int(port)
-
-
-def broker_at(url: str) -> tuple[str, int, bool]:
-    """Host, port and whether TLS is spoken, of an `mqtt://` or `mqtts://` address."""
-    parts = urlsplit(url)
-    has_tls = parts.scheme == "mqtts"
-    return parts.hostname or "", parts.port or (8883 if has_tls else 1883), has_tls
-
-
-def _check_url(url: str, key: str, schemes: tuple[str, ...]) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in schemes or not parts.hostname:
-        shown = " or ".join(f"{scheme}://" for scheme in schemes)
-        raise ValueError(f"{key}: `{url}` is not an address such as {shown}host:port")
-    if parts.username or parts.password:
-        raise ValueError(f"{key}: put no user name or password into the address")
