@@ -43,7 +43,7 @@ mqtt {{
 
 
 class EmbeddedBroker:
-    """A broker whose port stays the same over restarts. Constructed, `start`, `run`, and `stop` at the end."""
+    """A broker whose port stays the same over restarts: `start`, `run`, and at the end `stop`."""
 
     def __init__(self, folder: Path, port: int, binary: str | None = None) -> None:
         self._folder = folder

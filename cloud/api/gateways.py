@@ -1,0 +1,49 @@
+"""Gateways: make known, list, look at."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from cloud.api.access import CallerOf, ServicesOf
+from cloud.api.bodies import body_schema, read_body
+from cloud.coordinator import gateways
+from cloud.storage.views import gateways as views
+from contract.http import Page
+from contract.http.fleet import Gateway, GatewayWithToken, NewGateway
+
+router = APIRouter(tags=["gateways"])
+
+
+@router.post(
+    "/gateways",
+    status_code=201,
+    operation_id="create_gateway",
+    openapi_extra=body_schema(NewGateway),
+)
+async def create_gateway(
+    request: Request, response: Response, services: ServicesOf, caller: CallerOf
+) -> GatewayWithToken:
+    """Make a gateway known. Its token is in the answer, and never shown again."""
+    new = await read_body(request, NewGateway)
+    made = await services.database.run(
+        gateways.create_gateway, caller, new, services.new_secret(), services.clock()
+    )
+    response.headers["location"] = f"/api/v1/gateways/{made.id}"
+    return made
+
+
+@router.get("/gateways", operation_id="list_gateways")
+async def list_gateways(
+    services: ServicesOf,
+    caller: CallerOf,
+    cursor: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+) -> Page[Gateway]:
+    return await services.database.read(
+        views.list_gateways, caller.org, services.clock(), cursor=cursor, limit=limit
+    )
+
+
+@router.get("/gateways/{gateway}", operation_id="get_gateway")
+async def get_gateway(gateway: str, services: ServicesOf, caller: CallerOf) -> Gateway:
+    return await services.database.read(views.get_gateway, caller.org, gateway, services.clock())

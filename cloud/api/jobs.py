@@ -1,0 +1,118 @@
+"""Jobs: save, read, delete, and start a run."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+
+from cloud.api.access import CallerOf, ServicesOf
+from cloud.api.bodies import body_schema, read_body, read_document
+from cloud.api.etags import etag, expected_revision, is_known
+from cloud.coordinator import jobs, runs
+from cloud.errors import Invalid, NotFound
+from cloud.storage.views import jobs as views
+from contract.http import Page
+from contract.http.jobs import Job
+from contract.http.problems import ProblemItem
+from contract.http.runs import Run, StartRun
+from contract.ids import is_id
+from contract.job_document import JobDocument
+
+router = APIRouter(tags=["jobs"])
+DOCUMENT = body_schema(JobDocument, "application/yaml", "application/json")
+START = body_schema(StartRun, required=False)
+
+
+@router.post("/jobs", status_code=201, operation_id="create_job", openapi_extra=DOCUMENT)
+async def create_job(
+    request: Request, response: Response, services: ServicesOf, caller: CallerOf
+) -> Job:
+    """Save a new job, from YAML or JSON; its id is the document's, else made from its name."""
+    document = await read_document(request, JobDocument)
+    job = await services.database.run(
+        jobs.save_job, caller, document, services.clock(), create=True
+    )
+    response.headers["location"] = f"/api/v1/jobs/{job.id}"
+    response.headers["etag"] = etag(job.revision)
+    return job
+
+
+@router.put("/jobs/{job_id}", operation_id="save_job", openapi_extra=DOCUMENT)
+async def save_job(
+    job_id: str, request: Request, response: Response, services: ServicesOf, caller: CallerOf
+) -> Job:
+    """Save a job under this id. With `If-Match`, only if that is still its revision."""
+    revision = expected_revision(request)
+    document = await read_document(request, JobDocument)
+    if not is_id(job_id):
+        raise NotFound(f"job `{job_id[:80]}`")
+    if document.id is not None and document.id != job_id:
+        message = f"the document is about job `{document.id}`, the address about `{job_id}`"
+        raise Invalid("document_invalid", message, [ProblemItem(message=message, key="id")])
+    named = document.model_copy(update={"id": job_id})
+    job = await services.database.run(
+        jobs.save_job, caller, named, services.clock(), revision=revision, create=False
+    )
+    response.headers["etag"] = etag(job.revision)
+    return job
+
+
+@router.get("/jobs", operation_id="list_jobs")
+async def list_jobs(
+    services: ServicesOf,
+    caller: CallerOf,
+    type: str | None = None,
+    cursor: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+) -> Page[Job]:
+    """Jobs by name, each with its current, else latest run."""
+    return await services.database.read(
+        views.list_jobs, caller.org, services.clock(), type=type, cursor=cursor, limit=limit
+    )
+
+
+@router.get("/jobs/{job_id}", operation_id="get_job", response_model=Job)
+async def get_job(
+    job_id: str, request: Request, response: Response, services: ServicesOf, caller: CallerOf
+) -> Job | Response:
+    job = await services.database.read(views.get_job, caller.org, job_id, services.clock())
+    # The tag is the document's; the run in the answer changes without it, so only PUT compares it.
+    tag = etag(job.revision)
+    if is_known(request, tag) and job.run is None:
+        return Response(status_code=304, headers={"etag": tag})
+    response.headers["etag"] = tag
+    return job
+
+
+@router.delete("/jobs/{job_id}", status_code=204, operation_id="delete_job")
+async def delete_job(job_id: str, services: ServicesOf, caller: CallerOf) -> None:
+    """Delete a job. Its runs stay."""
+    await services.database.run(jobs.delete_job, caller, job_id, services.clock())
+
+
+@router.post("/jobs/{job_id}/runs", status_code=201, operation_id="start_run", openapi_extra=START)
+async def start_run(
+    job_id: str, request: Request, response: Response, services: ServicesOf, caller: CallerOf
+) -> Run:
+    """Start a run.
+
+    With an `id` of its own, or an `Idempotency-Key` that is one, a repeated start answers with the
+    run as it is.
+    """
+    start = await read_body(request, StartRun)
+    run_id = start.id or request.headers.get("idempotency-key") or services.new_id()
+    if not _is_uuid(run_id):
+        raise Invalid("invalid", "the id of a run is a UUID in lower case, best a UUIDv7")
+    run = await services.database.run(
+        runs.start_run, caller, job_id, start, run_id, services.clock()
+    )
+    services.changes.touched(runs={run.id})
+    response.headers["location"] = f"/api/v1/runs/{run.id}"
+    return run
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False

@@ -1,0 +1,72 @@
+"""Every route for programs, in one list."""
+
+from typing import Final
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from cloud.api import (
+    artifacts,
+    devices,
+    downloads,
+    events,
+    gateways,
+    health,
+    jobs,
+    run_reports,
+    runs,
+    tasks,
+)
+from cloud.api.access import caller_of
+from cloud.api.problems import install_problems
+from contract.http.fleet import NewGateway
+from contract.http.problems import MEDIA_TYPE, Problem
+from contract.http.runs import CancelRun, StartRun
+from contract.job_document import JobDocument
+
+BASE: Final = "/api/v1"
+V1: Final[tuple[APIRouter, ...]] = (
+    jobs.router,
+    runs.router,
+    run_reports.router,
+    tasks.router,
+    devices.router,
+    gateways.router,
+    artifacts.router,
+    events.router,
+)
+BESIDE: Final[tuple[APIRouter, ...]] = (downloads.router, health.router)
+# Bodies that routes read by themselves, so that errors name line and column.
+BODIES: Final = (JobDocument, StartRun, CancelRun, NewGateway)
+
+
+def install(app: FastAPI) -> None:
+    """Add the API to the application: its routes, its errors, its description."""
+    install_problems(app)
+    for router in V1:
+        # Asked before the body is looked at, and whatever the route itself forgets.
+        app.include_router(router, prefix=BASE, dependencies=[Depends(caller_of)])
+    for router in BESIDE:
+        app.include_router(router)
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+
+
+def _described(app: FastAPI) -> dict[str, object]:
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        components = schema.setdefault("components", {}).setdefault("schemas", {})
+        _, defined = models_json_schema(
+            [(model, "validation") for model in (*BODIES, Problem)],
+            ref_template="#/components/schemas/{model}",
+        )
+        for name, definition in defined.get("$defs", {}).items():
+            components.setdefault(name, definition)
+        problem = {"$ref": "#/components/schemas/Problem"}
+        error = {"description": "A problem", "content": {MEDIA_TYPE: {"schema": problem}}}
+        for path in schema["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+                operation["responses"].setdefault("default", error)
+        app.openapi_schema = schema
+    return app.openapi_schema

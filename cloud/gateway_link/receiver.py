@@ -1,0 +1,309 @@
+"""What gateways say: parsed, collected for a few milliseconds, stored as one batch, receipted.
+
+A receipt goes out after the commit, so a stop at any moment costs one repetition. What does not
+fit (another shard, an unknown gateway, a foreign session) is dropped and counted.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
+from typing import Final, Never, assert_never
+
+import structlog
+
+from cloud import metrics
+from cloud.coordinator import gateways, tasks
+from cloud.coordinator.changes import Changes
+from cloud.coordinator.tasks import Outcome, Received
+from cloud.errors import NotFound, StorageFull, StorageUnavailable
+from cloud.gateway_link.hello_pages import HelloPages
+from cloud.gateway_link.postman import Clock, Postman
+from cloud.storage import sessions
+from cloud.storage.database import Database, Session
+from contract import messages, topics
+from contract.failures import FAILURES
+from contract.ids import SHARDS
+from contract.messages import (
+    MAX_MESSAGE_BYTES,
+    Call,
+    Cancel,
+    Failure,
+    Hello,
+    Limits,
+    MessageInvalid,
+    Offer,
+    Presence,
+    Receipt,
+    Reply,
+    Report,
+    TaskSnapshot,
+    Undecodable,
+    Welcome,
+)
+from contract.topics import Address, Kind, TopicInvalid
+
+log = structlog.get_logger()
+
+COLLECT_S: Final = 0.004
+MAX_MESSAGES: Final = 500
+# A gateway that is told a larger limit by a later cloud may come back to this one.
+MAX_PAYLOAD: Final = 4 * MAX_MESSAGE_BYTES
+MAX_WAITING: Final = 20_000
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+ASK_AGAIN_AFTER_MS: Final = 5_000
+HELLO_WITHIN_MS: Final = 3_000
+STORAGE_PAUSE_S: Final = 0.5
+
+# Reports of gateways in session, who else sent some, and what became of each of the first.
+Stored = tuple[list[Received], set[Address], list[Outcome]]
+
+
+class Receiver:
+    """`deliver` takes messages on the loop's thread; `run` stores them."""
+
+    def __init__(
+        self,
+        database: Database,
+        postman: Postman,
+        changes: Changes,
+        clock: Clock,
+        new_id: Callable[[], str],
+        limits: Limits | None = None,
+        shards: Collection[int] = range(SHARDS),
+        on_stored: Callable[[Sequence[str]], None] = lambda tasks: None,
+    ) -> None:
+        self._database = database
+        self._postman = postman
+        self._changes = changes
+        self._clock = clock
+        self._new_id = new_id
+        self._limits = limits
+        self._shards = frozenset(f"{shard:02x}" for shard in shards)
+        self._on_stored = on_stored
+        self._pages = HelloPages()
+        self._waiting: deque[tuple[Address, Kind, bytes]] = deque()
+        self._waiting_bytes = 0
+        self._arrived = asyncio.Event()
+        self._asked: dict[Address, int] = {}
+
+    def deliver(self, topic: str, payload: bytes) -> None:
+        """Take one message, or drop it at once when it cannot be ours or there are too many."""
+        try:
+            address, kind = _parse_topic(topic)
+        except TopicInvalid as error:
+            self._drop("topic", reason=str(error))
+            return
+        if address.shard not in self._shards or kind not in topics.UP:
+            self._drop("foreign_shard", topic=topic)
+        elif len(payload) > MAX_PAYLOAD:
+            self._drop("too_large", topic=topic, size=len(payload))
+        elif (
+            len(self._waiting) >= MAX_WAITING
+            or self._waiting_bytes + len(payload) > MAX_WAITING_BYTES
+        ):
+            self._drop("overload", topic=topic)
+        else:
+            metrics.MQTT_RECEIVED.labels(kind).inc()
+            self._waiting.append((address, kind, payload))
+            self._waiting_bytes += len(payload)
+            self._arrived.set()
+
+    async def run(self) -> Never:
+        while True:
+            await self._arrived.wait()
+            # While one batch is stored the next one gathers; the first waits a little for company.
+            await asyncio.sleep(COLLECT_S)
+            await self._store(self._take())
+
+    def _take(self) -> list[tuple[Address, Kind, bytes]]:
+        taken: list[tuple[Address, Kind, bytes]] = []
+        while self._waiting and len(taken) < MAX_MESSAGES:
+            item = self._waiting.popleft()
+            self._waiting_bytes -= len(item[2])
+            taken.append(item)
+        if not self._waiting:
+            self._arrived.clear()
+        return taken
+
+    async def _store(self, batch: Sequence[tuple[Address, Kind, bytes]]) -> None:
+        reports: list[Received] = []
+        hellos: list[tuple[Address, Hello]] = []
+        for address, kind, payload in batch:
+            try:
+                message = messages.parse(kind, payload)
+            except MessageInvalid as error:
+                self._drop("undecodable", gateway=address.name, reason=str(error))
+                continue
+            match message:
+                case Report():
+                    reports.append(Received(address, message))
+                case Hello():
+                    whole = self._pages.add(address, message)
+                    if whole is not None:
+                        hellos.append((address, whole))
+                case Call():
+                    self._answer(address, message)
+                case Presence():
+                    log.debug("presence", gateway=address.name, online=message.online)
+                case Welcome() | Offer() | Cancel() | Receipt() | Reply():
+                    self._drop("direction", gateway=address.name)
+                case unknown:
+                    assert_never(unknown)
+        try:
+            if reports:
+                await self._store_reports(reports)
+            for address, hello in hellos:
+                await self._welcome(address, hello)
+        except (StorageFull, StorageUnavailable) as error:
+            # No receipt and no welcome: gateways keep it all and send it again.
+            self._drop("storage", reason=str(error))
+            await asyncio.sleep(STORAGE_PAUSE_S)
+
+    async def _store_reports(self, batch: Sequence[Received]) -> None:
+        now = self._clock()
+        with metrics.REPORT_BATCH_SECONDS.time():
+            known, strangers, outcomes = await self._store_isolating(batch, now)
+        for received, outcome in zip(known, outcomes, strict=True):
+            self._receipt(received, outcome)
+        for address in strangers:
+            self._drop("session", gateway=address.name)
+            self._ask_for_hello(address)
+        runs = {run for outcome in outcomes for run in outcome.runs}
+        self._on_stored([item.task for outcome in outcomes for item in outcome.items])
+        self._changes.touched(
+            runs=runs,
+            gateways={one.address for one in known},
+            ended=any(outcome.ended for outcome in outcomes),
+        )
+
+    async def _store_isolating(self, batch: Sequence[Received], now: int) -> Stored:
+        """Store a batch; halve it until what cannot be stored stands alone, as refused."""
+        try:
+            return await self._database.run(_accept, batch, now)
+        except (StorageFull, StorageUnavailable):
+            raise
+        except Exception as error:  # one bad item may not hold up the others
+            if len(batch) == 1:
+                log.error("report raised", gateway=batch[0].address.name, exc_info=error)
+                return await self._store_item_by_item(batch[0], now)
+        half = len(batch) // 2
+        first = await self._store_isolating(batch[:half], now)
+        second = await self._store_isolating(batch[half:], now)
+        return [*first[0], *second[0]], first[1] | second[1], [*first[2], *second[2]]
+
+    async def _store_item_by_item(self, received: Received, now: int) -> Stored:
+        """Store a report that raises: its good items, and as refused the others."""
+        report, bad = received.report, list(received.report.undecodable)
+        for item in report.tasks:
+            alone = report.model_copy(update={"tasks": [item], "logs": [], "states": []})
+            try:
+                await self._database.run(_accept, [Received(received.address, alone)], now)
+            except (StorageFull, StorageUnavailable):
+                raise
+            except Exception as error:  # noqa: BLE001 (this is the bad one)
+                bad.append(_undecodable(item, error))
+        lost = {(item.task, item.attempt, item.revision) for item in bad}
+        good = [one for one in report.tasks if (one.task, one.attempt, one.revision) not in lost]
+        parts = {"tasks": good, "undecodable": tuple(bad)}
+        try:
+            rest = Received(received.address, report.model_copy(update=parts))
+            return await self._database.run(_accept, [rest], now)
+        except (StorageFull, StorageUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 (then it is its log lines or states)
+            self._drop("lines", gateway=received.address.name, reason=str(error))
+            rest = Received(
+                received.address,
+                report.model_copy(update={**parts, "logs": [], "states": [], "digest": None}),
+            )
+            return await self._database.run(_accept, [rest], now)
+
+    def _receipt(self, received: Received, outcome: Outcome) -> None:
+        refused = [item for item in outcome.items if item.outcome == "refused"]
+        metrics.REPORTS_STORED.inc(len(outcome.items) - len(refused))
+        for item in refused:
+            metrics.REPORTS_REFUSED.labels(item.code or "unknown").inc()
+        self._postman.post(
+            received.address,
+            Kind.RECEIPT,
+            Receipt(
+                session=received.report.session,
+                message=outcome.message,
+                items=outcome.items,
+                streams=outcome.streams,
+            ),
+        )
+        if outcome.ask_hello:
+            self._ask_for_hello(received.address)
+
+    async def _welcome(self, address: Address, hello: Hello) -> None:
+        try:
+            welcomed = await self._database.run(
+                gateways.accept_hello,
+                address,
+                hello,
+                self._new_id(),
+                self._clock(),
+                self._limits,
+            )
+        except NotFound:
+            self._drop("unknown_gateway", gateway=address.name)
+            return
+        log.info(
+            "gateway welcomed", gateway=address.name, version=hello.version,
+            devices=len(hello.devices), tasks=len(hello.tasks),
+        )  # fmt: skip
+        for page in welcomed:
+            self._postman.post(address, Kind.WELCOME, page)
+        self._changes.touched(gateways={address})
+        self._changes.to_send()
+
+    def _ask_for_hello(self, address: Address) -> None:
+        now = self._clock()
+        if now - self._asked.get(address, 0) < ASK_AGAIN_AFTER_MS:
+            return
+        if len(self._asked) > MAX_WAITING:
+            self._asked.clear()
+        self._asked[address] = now
+        self._postman.post(address, Kind.WELCOME, Welcome(time=now, hello_within=HELLO_WITHIN_MS))
+
+    def _answer(self, address: Address, call: Call) -> None:
+        """Refuse a call: this release performs none, and silence would cost the step its time."""
+        code = "verb_unsupported"
+        failure = Failure(code=code, text=f"{FAILURES[code].sentence} ({call.verb})"[:4096])
+        self._postman.post(
+            address, Kind.REPLY, Reply(session=call.session, key=call.key, failure=failure)
+        )
+
+    def _drop(self, why: str, **about: object) -> None:
+        metrics.MQTT_DROPPED.labels(why).inc()
+        log.warning("message dropped", why=why, **about)
+
+
+def _accept(session: Session, batch: Sequence[Received], now: int) -> Stored:
+    """One transaction: who is in session, then what they report."""
+    current = sessions.current(session, {_name(one.address) for one in batch})
+    known = [one for one in batch if current.get(_name(one.address)) == one.report.session]
+    strangers = {one.address for one in batch} - {one.address for one in known}
+    gateways.heard(session, {(one.address, one.report.session or "") for one in known}, now)
+    return known, strangers, tasks.accept_reports(session, known, now)
+
+
+def _name(address: Address) -> tuple[str, str]:
+    return address.org, address.gateway
+
+
+def _undecodable(item: TaskSnapshot, error: Exception) -> Undecodable:
+    return Undecodable(
+        task=item.task,
+        attempt=item.attempt,
+        revision=item.revision,
+        raw=item.model_dump_json(exclude_defaults=True),
+        reason=f"{type(error).__name__}: {error}"[:500],
+    )
+
+
+@lru_cache(maxsize=10_000)
+def _parse_topic(topic: str) -> tuple[Address, Kind]:
+    return topics.parse(topic)
