@@ -69,7 +69,7 @@ def _play(site: "Site", programs: "Programs", keep: bool) -> None:
         with _part("Image and job"):
             run = _start_run(site, client)
         write(f"\nConsole:  {site.url}/")
-        write(f"Token:    {token}\n")
+        write(f"Token:    {token}\n", at_once=True)
         with _at_most(RUN_WITHIN_S, programs):
             ended = _watch(client, run.id)
         is_well = _sum_up(site, client, ended)
@@ -146,7 +146,7 @@ def _tell(changes: "Iterable[Run | list[Task]]") -> "Run":
         for task in watched.take(change):
             if told.get(task.id) != (task.status, task.attempt):
                 told[task.id] = (task.status, task.attempt)
-                write(f"{task.target:<10} {task.status:<12} {note(task)}".rstrip())
+                write(f"{task.target:<10} {task.status:<12} {note(task)}".rstrip(), at_once=True)
         if isinstance(change, Run):
             watched.run = change
     assert watched.run is not None
@@ -176,7 +176,7 @@ def _stay(site: "Site", token: str) -> None:
     write(f"\nEverything goes on running. Console: {site.url}/  In another terminal:\n")
     write(f"  export ROUNDSMAN_URL={site.url} ROUNDSMAN_TOKEN={token}")
     write("  roundsman devices list")
-    write("  roundsman jobs run demo-firmware --watch\n\nCtrl-C ends it.")
+    write("  roundsman jobs run demo-firmware --watch\n\nCtrl-C ends it.", at_once=True)
     try:
         while True:
             signal.pause()
@@ -191,7 +191,7 @@ def _part(name: str) -> "Iterator[None]":
 
     began = time.monotonic()
     yield
-    write(f"{name:<60} {time.monotonic() - began:5.1f} s")
+    write(f"{name:<60} {time.monotonic() - began:5.1f} s", at_once=True)
 
 
 def _until(is_so: Callable[[], bool], programs: "Programs", complaint: str) -> None:

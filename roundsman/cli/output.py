@@ -130,8 +130,11 @@ def _plain(value: JsonValue) -> str:
     return cell(value) if isinstance(value, str) else json.dumps(value)
 
 
-def write(text: str) -> None:
+def write(text: str, *, at_once: bool = False) -> None:
+    """A line of data; `at_once` where somebody behind a pipe waits for it."""
     sys.stdout.write(text + "\n")
+    if at_once:
+        sys.stdout.flush()
 
 
 def say(text: str) -> None:
