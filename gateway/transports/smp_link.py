@@ -24,7 +24,7 @@ from gateway.errors import DeviceUnreachable
 from gateway.transports.base import ByteLink
 
 DRAIN_WITHIN_S: Final = 5.0
-LONGEST_WAIT_S: Final = 20.0
+LONGEST_WAIT_S: Final = 6.0
 SHORTEST_WAIT_S: Final = 0.5
 LINES_AT_ONCE: Final = 100
 LINES_PER_S: Final = 20.0
