@@ -1,0 +1,234 @@
+"""One gateway of a rig: its process, its simulated devices, and its uplink that may fail."""
+
+import json
+import shutil
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tests.kit.faulty_link import FaultyLink
+from tests.kit.ports import free_port
+from tests.kit.processes import REPOSITORY, Program, Programs
+from tests.kit.waiting import wait_until
+
+# What a simulated device answers at once needs no long patience.
+SMP_OPTIONS: Final[Mapping[str, Any]] = {"reply_wait_s": 0.5, "no_progress_s": 10.0}
+PATIENCE: Final = "2s"
+
+Group = Mapping[str, Any]
+Truth = dict[str, Any]
+
+
+class Uplink:
+    """The way from one gateway to the cloud: broker and HTTP, failing together."""
+
+    def __init__(self, broker_port: int, http_port: int) -> None:
+        self.mqtt = FaultyLink(broker_port)
+        self.http = FaultyLink(http_port)
+
+    def start(self) -> "Uplink":
+        self.mqtt.start()
+        self.http.start()
+        return self
+
+    def cut(self) -> None:
+        self.mqtt.cut()
+        self.http.cut()
+
+    def restore(self) -> None:
+        self.mqtt.restore()
+        self.http.restore()
+
+    def close(self) -> None:
+        self.mqtt.close()
+        self.http.close()
+
+
+class Simulator:
+    """A process that plays devices, and what its status file says is true of them."""
+
+    def __init__(
+        self,
+        programs: Programs,
+        folder: Path,
+        name: str,
+        groups: Sequence[Group],
+        broker: str | None,
+        seed: int | str,
+    ) -> None:
+        self.folder = folder
+        self.lines = folder / "lines"
+        self._status_file = folder / "status.json"
+        folder.mkdir(parents=True, exist_ok=True)
+        scenario = folder / "devices.json"
+        scenario.write_text(json.dumps({"seed": seed, "devices": [dict(g) for g in groups]}))
+        command: list[str | Path] = [scenario, "--dir", self.lines]
+        command += ["--status-file", self._status_file]
+        if broker is not None:
+            command += ["--broker", broker]
+        self.program = programs.python("firmware_sim", *command, name=name)
+
+    def status(self) -> dict[str, Truth]:
+        """What is true of each device now: asked for, not what it was a moment ago."""
+        before = self._written_at()
+        self.program._signal(signal.SIGUSR1)
+        wait_until(lambda: self._written_at() != before, 20, "the simulator's status file")
+        devices: dict[str, Truth] = json.loads(self._status_file.read_text())["devices"]
+        return devices
+
+    def device(self, device: str) -> Truth:
+        return self.status()[device]
+
+    def wait_for(self, device: str, counter: str, at_least: int, deadline_s: float = 30) -> Truth:
+        """What is true of the device once a counter has come that far."""
+
+        def look() -> Truth | None:
+            truth = self.device(device)
+            return truth if truth["counters"][counter] >= at_least else None
+
+        found = wait_until(
+            look, deadline_s, lambda: f"{device} {counter} >= {at_least}: {self.device(device)}"
+        )
+        assert found is not None
+        return found
+
+    def _written_at(self) -> int:
+        # The file is replaced whole, so each writing has an inode of its own.
+        try:
+            stat = self._status_file.stat()
+        except FileNotFoundError:
+            return 0
+        return stat.st_mtime_ns
+
+
+class Site:
+    """A gateway and its devices. Made by `Rig.add_gateway`, which starts it."""
+
+    def __init__(
+        self,
+        programs: Programs,
+        folder: Path,
+        name: str,
+        groups: Sequence[Group],
+        *,
+        cloud_url: str,
+        broker_url: str,
+        token: str,
+        uplink: Uplink | None = None,
+        seed: int | str = 7,
+        options: Mapping[str, Any] | None = None,
+        patience: str = PATIENCE,
+    ) -> None:
+        self.name = name
+        self.folder = folder
+        self.data_dir = folder / "data"
+        self.uplink = uplink
+        self.groups = groups
+        self.config = folder / "gateway.json"
+        self._programs = programs
+        self._program: Program | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        has_mqtt = any(group["personality"] == "mqtt" for group in groups)
+        self.local_port = free_port() if has_mqtt else None
+        self.local_broker = f"mqtt://127.0.0.1:{self.local_port}" if has_mqtt else None
+        self.simulator = (
+            Simulator(programs, folder, f"devices-{name}", groups, self.local_broker, seed)
+            if groups
+            else None
+        )
+        settings: dict[str, Any] = {
+            "gateway": name,
+            "data_dir": str(self.data_dir),
+            "profiles": str(REPOSITORY / "configs" / "profiles"),
+            "cloud": {"url": cloud_url, "mqtt": broker_url, "token": token},
+            "devices": self._devices(groups, {**SMP_OPTIONS, **(options or {})}, patience),
+            "log": {"format": "text"},
+        }
+        if has_mqtt:
+            settings["local_broker"] = {"listen": f"127.0.0.1:{self.local_port}"}
+        self.settings = settings
+        self.write_config(settings)
+
+    @property
+    def devices(self) -> Simulator:
+        assert self.simulator is not None, f"gateway {self.name} has no devices"
+        return self.simulator
+
+    @property
+    def program(self) -> Program:
+        assert self._program is not None, f"gateway {self.name} was never started"
+        return self._program
+
+    def write_config(self, settings: Mapping[str, Any]) -> None:
+        self.config.write_text(json.dumps(settings, indent=1))
+
+    def start(self) -> None:
+        """Start the gateway, again if need be; it says itself when it is in session."""
+        if self.simulator is not None:
+            self.simulator.program.wait_for_line(".")  # the lines are plugged in
+        if self._program is None:
+            name = f"gateway-{self.name}"
+            self._program = self._programs.python("gateway", self.config, name=name)
+        else:
+            self._program.start()
+
+    def wait_for_session(self, deadline_s: float = 30) -> None:
+        self.program.wait_for_line("session opened", deadline_s)
+
+    def kill_9(self) -> None:
+        self.program.kill_9()
+
+    def restart(self) -> None:
+        """`kill -9` if it runs, then start again on the same data."""
+        if self.program.is_running:
+            self.kill_9()
+        self.start()
+
+    def wipe(self) -> None:
+        """Lose journal and artifacts, as a replaced SD card would. Only while it is down."""
+        assert not self.program.is_running
+        shutil.rmtree(self.data_dir)
+
+    def close(self) -> None:
+        if self.uplink is not None:
+            self.uplink.close()
+
+    def _devices(
+        self, groups: Sequence[Group], smp: Mapping[str, Any], patience: str
+    ) -> list[dict[str, Any]]:
+        found = []
+        for group in groups:
+            for device in device_ids(group):
+                common = {
+                    "id": device,
+                    "type": group.get("type", "device"),
+                    "tags": {"site": self.name},
+                    "patience": patience,
+                }
+                if group["personality"] == "smp":
+                    port = str(self.folder / "lines" / device)
+                    found.append({**common, "driver": "smp", "port": port, **smp})
+                else:
+                    found.append({**common, "driver": "mqtt", "profile": "roundsman_demo"})
+        return found
+
+
+def device_ids(group: Group) -> list[str]:
+    """The ids of a scenario's group, as the simulator names them."""
+    if "ids" in group:
+        return list(group["ids"])
+    return [f"{group['id']}-{number}" for number in range(1, group.get("count", 1) + 1)]
+
+
+def smp(device: str, **group: Any) -> Group:
+    """One device on a pty with a small image; what is given goes into the scenario's group."""
+    return {"personality": "smp", "ids": [device], **_QUICK, **group}
+
+
+def mqtt(device: str, **group: Any) -> Group:
+    """One device on the gateway's own broker."""
+    return {"personality": "mqtt", "ids": [device], **_QUICK, "flash_time": "100ms", **group}
+
+
+_QUICK: Final[Mapping[str, Any]] = {"boot_time": "100ms", "image_size": 8192}
