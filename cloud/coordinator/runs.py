@@ -6,6 +6,7 @@ cursor; every function here that ends in `-> bool` is one chunk, and says whethe
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from pydantic import JsonValue
@@ -215,17 +216,28 @@ def sweep_cancelled(session: Session, run_id: str, now: int, limit: int = CHUNK)
     return upto < run.total
 
 
-def settle_run(session: Session, run_id: str, now: int, limit: int = 1_000) -> bool:
+@dataclass(frozen=True)
+class Settled:
+    """`changed`: the run or tasks of it have ended. `more`: the chunk did not reach the end."""
+
+    changed: bool = False
+    more: bool = False
+
+    def __bool__(self) -> bool:
+        return self.more
+
+
+def settle_run(session: Session, run_id: str, now: int, limit: int = 1_000) -> Settled:
     """End what has expired or stayed unconfirmed, and the run when all its tasks have ended."""
     run = runs.get(session, run_id, lock=True)
     if run is None or run.ended_at is not None:
-        return False
-    more = False
+        return Settled()
+    number = 0
     if now >= run.expires_at:
         run.creating = False
-        more = _expire(session, run_id, now, limit)
+        number = _expire(session, run_id, now, limit)
     elif run.cancel is not None:
-        more = _give_up(session, run, now, limit)
+        number = _give_up(session, run, now, limit)
     totals = counts.totals(session, [run_id])[run_id]
     swept = run.cancel is None or run.cancelled_to >= run.total
     if run.cancel is not None and swept and totals.of(TaskStatus.SCHEDULED, TaskStatus.RESCHEDULED):
@@ -237,12 +249,11 @@ def settle_run(session: Session, run_id: str, now: int, limit: int = 1_000) -> b
         run.has_errors |= totals.of(TaskStatus.FAILED, TaskStatus.TIMED_OUT) > 0
         shown = {status.value: number for status, number in totals.by_status.items() if number}
         reports.log(session, run.org, run_id, now, f"run {run.status}", data=dict(shown))
-        more = False
     session.add(run)
-    return more
+    return Settled(number > 0 or run.ended_at is not None, run.ended_at is None and number >= limit)
 
 
-def _expire(session: Session, run_id: str, now: int, limit: int) -> bool:
+def _expire(session: Session, run_id: str, now: int, limit: int) -> int:
     moved = run_sweeps.expire_due(session, run_id, limit, now, EXPIRED)
     deltas = Deltas()
     for status, number, progress in moved:
@@ -255,10 +266,10 @@ def _expire(session: Session, run_id: str, now: int, limit: int) -> bool:
         Move(task, close(task.facts, facts, TaskStatus.FAILED, EXPIRED, now)) for task in found
     ]
     tasks.save_moves(session, moves, now, counts.SWEEP_SHARD, deltas)
-    return sum(number for _, number, _ in moved) + len(found) >= limit
+    return sum(number for _, number, _ in moved) + len(found)
 
 
-def _give_up(session: Session, run: RunRow, now: int, limit: int) -> bool:
+def _give_up(session: Session, run: RunRow, now: int, limit: int) -> int:
     """Cancelled, unconfirmed: nobody has answered the cancel. The device stays held."""
     since = now - UNCONFIRMED_AFTER_MS
     found = []
@@ -267,7 +278,7 @@ def _give_up(session: Session, run: RunRow, now: int, limit: int) -> bool:
     elif run.cancel is not None:
         found = run_sweeps.unanswered(session, run.id, since - run.start_by, limit)
     if not found:
-        return False
+        return 0
     facts = runs.load_facts(session, [run.id])[run.id]
     text = "the gateway has not answered the cancel"
     failure = Failure(code="unconfirmed", text=text)
@@ -276,4 +287,4 @@ def _give_up(session: Session, run: RunRow, now: int, limit: int) -> bool:
     ]
     held = {task.ordinal for task in found if task.sent}
     tasks.save_moves(session, moves, now, counts.SWEEP_SHARD, keep_devices=held)
-    return len(found) >= limit
+    return len(found)

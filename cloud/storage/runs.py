@@ -1,7 +1,7 @@
 """Runs as the engine needs them: facts by id, live ones with their counts, frozen bodies."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from sqlalchemy import Row
@@ -11,6 +11,7 @@ from cloud.domain.tasks import RetryPolicy, RunFacts
 from cloud.storage.database import Session
 from cloud.storage.dialect import any_of, fetch, is_sqlite, listed
 from cloud.storage.schema import RunRow
+from contract.lifecycle import TASK_ENDS
 
 FACTS: Final = "id, retry, timeout, start_by, expires_at, cancel, ended_at"
 
@@ -58,10 +59,35 @@ def get(session: Session, run: str, *, lock: bool = False) -> RunRow | None:
     return session.exec(query.execution_options(populate_existing=True)).first()
 
 
-def live(session: Session) -> Sequence[Row[Any]]:
-    """Every run that has not ended, in short, for the loops; there are few at any time."""
-    return fetch(
-        session,
-        "SELECT id, org, creating, cancel, cancelled_to, total, expires_at FROM runs "
-        "WHERE ended_at IS NULL ORDER BY created_at, id",
+def to_fill(session: Session) -> list[str]:
+    """Runs whose tasks are still being created."""
+    rows = fetch(
+        session, "SELECT id FROM runs WHERE ended_at IS NULL AND creating ORDER BY created_at, id"
     )
+    return [row.id for row in rows]
+
+
+def to_sweep(session: Session) -> list[str]:
+    """Cancelled runs that still have tasks to look at."""
+    rows = fetch(
+        session,
+        "SELECT id FROM runs WHERE ended_at IS NULL AND cancel IS NOT NULL "
+        "AND cancelled_to < total ORDER BY created_at, id",
+    )
+    return [row.id for row in rows]
+
+
+def to_settle(session: Session, now: int) -> list[str]:
+    """Runs whose tasks may all have ended, and those that are cancelled or expired."""
+    ended = " + ".join(f"sum(c.{status})" for status in sorted(TASK_ENDS))
+    rows = fetch(
+        session,
+        f"""
+        SELECT r.id FROM runs r LEFT JOIN run_counts c ON c.run = r.id WHERE r.ended_at IS NULL
+        GROUP BY r.id, r.cancel, r.expires_at, r.creating, r.total, r.created_at
+        HAVING r.cancel IS NOT NULL OR r.expires_at <= :now
+            OR (NOT r.creating AND COALESCE({ended}, 0) >= r.total)
+        ORDER BY r.created_at, r.id""",
+        now=now,
+    )
+    return [row.id for row in rows]

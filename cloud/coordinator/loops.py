@@ -1,0 +1,169 @@
+"""The background loops: they fill runs, offer tasks, sweep cancels, end runs and watch deadlines.
+
+Whoever holds the lease works; the others wait for it. A loop's trouble is logged and kept from the
+others, and each looks into the database anew: nothing is remembered between two rounds.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Concatenate, Final, Never, ParamSpec, TypeVar
+
+import structlog
+
+from cloud.coordinator import dispatch, leases, runs
+from cloud.coordinator.changes import Changes
+from cloud.coordinator.leases import LeaseLost
+from cloud.domain.dispatch import SILENCE_MS
+from cloud.errors import CloudError
+from cloud.storage import runs as stored_runs
+from cloud.storage.database import Database, Session
+
+P = ParamSpec("P")
+R = TypeVar("R")
+log = structlog.get_logger()
+
+RENEW_EVERY_S: Final = leases.LASTS_MS / 1000 / 3
+LOOK_EVERY_S: Final = 0.5
+WATCH_EVERY_S: Final = 2.0
+# After each round the next changes gather; a thousand reports are not a thousand rounds.
+GATHER_S: Final = 0.02
+AFTER_TROUBLE_S: Final = 1.0
+
+
+class Loops:
+    """Run by `app.py` as one task. `holder` names this process; `clock` gives milliseconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        changes: Changes,
+        clock: Callable[[], int],
+        holder: str,
+        silence: int = SILENCE_MS,
+    ) -> None:
+        self._database = database
+        self._changes = changes
+        self._clock = clock
+        self._holder = holder
+        self._silence = silence
+        self._term: int | None = None
+        self._has_term = asyncio.Event()
+        self._since = 0
+
+    async def run(self) -> Never:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._lease(), name="coordinator.lease")
+                group.create_task(self._woken(self.advance_runs), name="coordinator.runs")
+                group.create_task(self._woken(self.offer), name="coordinator.dispatch")
+                group.create_task(self._timed(self.watch), name="coordinator.watch")
+        finally:
+            if self._term is not None:
+                # Not awaited: this is the end of the loop that would have to wait for it.
+                with contextlib.suppress(CloudError):
+                    self._database.run_now(leases.release, self._holder, self._term)
+        raise AssertionError("the loops never end")
+
+    @property
+    def is_coordinator(self) -> bool:
+        """Whether this process holds the lease."""
+        return self._term is not None
+
+    # -- one round each
+
+    async def offer(self) -> bool:
+        """Offer what may start. Returns whether there is more to do at once."""
+        done = await self._do(dispatch.offer_due, self._clock(), self._silence)
+        if done.offered:
+            self._changes.touched(done.runs, done.gateways, ended=False)
+            self._changes.to_send()
+        return done.more
+
+    async def advance_runs(self) -> bool:
+        """Create tasks, sweep cancels and end runs, a chunk of each run."""
+        now, more = self._clock(), False
+        touched: set[str] = set()
+        for run in await self._database.read(stored_runs.to_fill):
+            more |= await self._do(runs.create_tasks, run, now)
+            touched.add(run)
+        for run in await self._database.read(stored_runs.to_sweep):
+            more |= await self._do(runs.sweep_cancelled, run, now)
+            touched.add(run)
+            self._changes.to_send()
+        for run in await self._database.read(stored_runs.to_settle, now):
+            settled = await self._do(runs.settle_run, run, now)
+            more |= settled.more
+            if settled.changed:
+                touched.add(run)
+        self._changes.touched(touched)
+        return more
+
+    async def watch(self) -> None:
+        """Wake what is parked at gateways online, and end what is silent past its deadline."""
+        now = self._clock()
+        touched = await self._do(dispatch.wake_parked, now, self._silence)
+        # Within the first silence period nobody was heard because nobody could be.
+        if now - self._since >= self._silence:
+            touched |= await self._do(dispatch.time_out, now, self._silence)
+        self._changes.touched(touched)
+
+    # -- how they run
+
+    async def _do(
+        self, function: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        holder, term = self._holder, self._term
+        if term is None:
+            raise LeaseLost
+
+        def under_lease(session: Session) -> R:
+            return leases.under_lease(session, holder, term, function, *args, **kwargs)
+
+        return await self._database.run(under_lease)
+
+    async def _lease(self) -> Never:
+        while True:
+            try:
+                term = await self._database.run(leases.acquire, self._holder)
+                if term is not None and term != self._term:
+                    self._since = self._clock()
+                    log.info("coordinating", term=term)
+                self._set_term(term)
+            except CloudError as error:
+                log.warning("lease not renewed", reason=str(error))
+            await asyncio.sleep(RENEW_EVERY_S)
+
+    def _set_term(self, term: int | None) -> None:
+        if term is None and self._term is not None:
+            log.warning("somebody else coordinates")
+        self._term = term
+        (self._has_term.clear if term is None else self._has_term.set)()
+
+    async def _woken(self, work: Callable[[], Awaitable[bool]]) -> Never:
+        with self._changes.listen(ended_only=True) as listener:
+            while True:
+                more = await self._round(work)
+                if not more:
+                    await listener.wait(LOOK_EVERY_S)
+                await asyncio.sleep(GATHER_S)
+
+    async def _timed(self, work: Callable[[], Awaitable[None]]) -> Never:
+        while True:
+            await self._round(work)
+            await asyncio.sleep(WATCH_EVERY_S)
+
+    async def _round(self, work: Callable[[], Awaitable[R]]) -> R | None:
+        await self._has_term.wait()
+        try:
+            return await work()
+        except LeaseLost:
+            self._set_term(None)
+        except CloudError as error:
+            log.warning("round failed", loop=work.__name__, reason=str(error))
+            await asyncio.sleep(AFTER_TROUBLE_S)
+        except Exception:
+            # One loop's fault must not stop the others: runs would neither start nor end.
+            log.exception("round raised", loop=work.__name__)
+            await asyncio.sleep(AFTER_TROUBLE_S)
+        return None
