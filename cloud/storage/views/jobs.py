@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Sequence
 
-from sqlmodel import col, select
+from sqlmodel import col
 
 from cloud.errors import NotFound
 from cloud.storage.database import Session
@@ -13,7 +13,6 @@ from cloud.storage.views import cursors, runs
 from cloud.storage.views.parts import bounded, moment, time
 from contract.http import Page
 from contract.http.jobs import Job
-from contract.lifecycle import RunStatus
 from contract.lifecycle import RunStatus
 
 
@@ -44,11 +43,6 @@ def list_jobs(
             col(RunRow.status).in_([status.value for status in run_statuses])
         )
         query = query.where(col(JobRow.last_run).in_(runs_so.with_only_columns(col(RunRow.id))))
-    if run_statuses:
-        known = select(col(RunRow.id)).where(
-            col(RunRow.org) == org, col(RunRow.status).in_([each.value for each in run_statuses])
-        )
-        query = query.where(col(JobRow.last_run).in_(known))
     if after is not None:
         name, last = after
         query = query.where(
