@@ -26,6 +26,7 @@ import structlog
 import uuid_utils
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from cloud.api import routes as api
 from cloud.api.requests import Requests
@@ -33,6 +34,7 @@ from cloud.artifacts.disk import DiskStore
 from cloud.coordinator import instance
 from cloud.coordinator.changes import Changes
 from cloud.coordinator.live import RunFeeds
+from cloud.coordinator.loops import Loops
 from cloud.coordinator.services import DoorLimits, Services
 from cloud.errors import SettingsInvalid
 from cloud.gateway_link.embedded_broker import HOST as BROKER_HOST
@@ -43,7 +45,6 @@ from cloud.gateway_link.sender import Sender
 from cloud.gateway_link.session import BrokerAddress, BrokerSession
 from cloud.settings import BrokerSettings, CloudSettings
 from cloud.storage.database import Database, open_database
-from cloud.storage.upgrade import upgrade
 from contract.messages import Limits
 
 log = structlog.get_logger()
@@ -68,7 +69,7 @@ def new_secret() -> str:
 
 def build_web(services: Services) -> FastAPI:
     """The application that answers HTTP: every door, around them what all requests need."""
-    app = FastAPI(
+    app = _Web(
         title="Roundsman",
         version=services.version,
         openapi_url="/api/v1/openapi.json",
@@ -78,8 +79,14 @@ def build_web(services: Services) -> FastAPI:
     app.state.services = services
     for install in DOORS:
         install(app)
-    app.add_middleware(Requests, new_id=services.new_id)
     return app
+
+
+class _Web(FastAPI):
+    """Has the middleware of requests outside of all others, the one for mistakes too."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Requests(super().build_middleware_stack(), self.state.services.new_id)
 
 
 async def run_cloud(settings: CloudSettings, token_file: Path | None = None) -> None:
@@ -91,7 +98,7 @@ async def run_cloud(settings: CloudSettings, token_file: Path | None = None) -> 
         stack.enter_context(_data_dir(settings.data_dir))
         listener = stack.enter_context(_listen(settings))
         database = stack.enter_context(_database(settings))
-        await asyncio.to_thread(upgrade, database.engine)
+        await database.prepare()
         await _first_start(database, token_file)
         artifacts = DiskStore(settings.data_dir / "artifacts")
         artifacts.prepare()
@@ -142,6 +149,7 @@ class _Cloud:
             on_stored=self._feeds.touch_tasks,
         )
         self._changes.on_sending(self._sender.wake)
+        self._loops = Loops(database, self._changes, clock, _holder(settings.data_dir))
         self._opened = asyncio.Event()
         self.services = Services(
             database=database,
@@ -183,6 +191,7 @@ class _Cloud:
                     "gateway_link.receiver": self._receiver.run(),
                     "gateway_link.sender": self._sender.run(),
                     "gateway_link.postman": self._postman.run(),
+                    "coordinator.loops": self._loops.run(),
                     "coordinator.live": self._feeds.run(),
                     "announce": self._announce(),
                 }.items()
@@ -202,6 +211,7 @@ class _Cloud:
 
     def _on_open(self) -> None:
         self._opened.set()
+        self._loops.start_listening()
         self._sender.wake()
 
     def _not_ready(self) -> list[str]:
@@ -274,6 +284,14 @@ async def _first_start(database: Database, token_file: Path | None) -> None:
     if token_file is not None:
         _write_whole(token_file, f"{token}\n", 0o600)
     _say(f"administrator token, shown only this once: {token}")
+
+
+def _holder(data_dir: Path) -> str:
+    """This process's name in leases: the same after a restart, which then need not wait."""
+    kept = data_dir / "holder"
+    if not kept.exists():
+        _write_whole(kept, new_id(), 0o600)
+    return kept.read_text()
 
 
 @contextlib.contextmanager

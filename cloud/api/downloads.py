@@ -17,9 +17,9 @@ from contract.topics import Address
 router = APIRouter(tags=["artifacts"])
 
 
-@router.api_route(
+@router.head("/artifacts/{sha256}", include_in_schema=False)
+@router.get(
     "/artifacts/{sha256}",
-    methods=["GET", "HEAD"],
     operation_id="download_artifact",
     response_class=Response,
     responses={206: {"description": "A part"}, 416: {"description": "There is no such part"}},
