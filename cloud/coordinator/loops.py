@@ -70,6 +70,10 @@ class Loops:
         """Whether this process holds the lease."""
         return self._term is not None
 
+    def start_listening(self) -> None:
+        """Gateways can be heard from now on: the broker was away until this moment."""
+        self._since = self._clock()
+
     # -- one round each
 
     async def offer(self) -> bool:

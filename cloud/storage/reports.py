@@ -107,11 +107,16 @@ def save_states(session: Session, org: str, gateway: str, states: Iterable[Devic
         values: dict[str, JsonValue] = json.loads(row.state)
         for state in newer:
             values.update(state.values)
-        at, link = newer[-1].at, newer[-1].link
+        known = [state.link for state in newer if state.link != "unknown"]
         changed.append(
-            {"org": org, "id": row.id, "state": to_json(values), "at": at,
-             "link": row.link if link == "unknown" else link}
-        )  # fmt: skip
+            {
+                "org": org,
+                "id": row.id,
+                "state": to_json(values),
+                "at": newer[-1].at,
+                "link": known[-1] if known else row.link,
+            }
+        )
     change_many(
         session,
         "UPDATE devices SET state = :state, state_at = :at, link = :link, last_heard_at = :at "

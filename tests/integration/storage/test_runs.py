@@ -2,6 +2,7 @@
 
 import pytest
 
+from cloud.coordinator import dispatch
 from cloud.errors import Conflict, Invalid
 from contract.lifecycle import RunStatus, TaskStatus
 from tests.integration.storage.world import START, World, snapshot
@@ -108,8 +109,6 @@ def test_cancelling_recalls_what_has_not_begun_and_lets_the_rest_complete(world:
     assert world.cancel(run).status is RunStatus.CANCELLING
     assert world.run(run).counts.cancelled == 3
     world.check()
-    from cloud.coordinator import dispatch
-
     (cancelling,) = world.database.read_now(dispatch.cancels_to_send, world.now)
     assert [(item.task, item.mode) for item in cancelling.items] == [
         (offered[1].task, "recall"),

@@ -1,0 +1,194 @@
+"""Whatever happens, in whatever order: counters are true, nobody has two attempts, ends stay."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cloud.coordinator import dispatch
+from cloud.coordinator.tasks import Received
+from cloud.errors import Conflict
+from cloud.storage.database import open_database
+from contract.lifecycle import RunStatus
+from contract.messages import Report, TaskMark, TaskSnapshot
+from tests.integration.storage.world import World, snapshot
+
+GATEWAYS = ("berlin", "paris")
+DEVICES = {name: [f"{name}-{n}" for n in range(4)] for name in GATEWAYS}
+MOVES = st.one_of(
+    st.tuples(st.just("start"), st.integers(0, 2), st.integers(1, 4)),
+    st.tuples(st.just("dispatch")),
+    st.tuples(st.just("send")),
+    st.tuples(
+        st.just("report"),
+        st.integers(0, 50),
+        st.sampled_from(["accepted", "running", "succeeded", "failed", "timed_out", "scheduled"]),
+        st.integers(1, 6),
+    ),
+    st.tuples(st.just("repeat"), st.integers(0, 50), st.integers(1, 5)),
+    st.tuples(st.just("hello"), st.sampled_from(GATEWAYS), st.booleans()),
+    st.tuples(st.just("later"), st.sampled_from([500, 20_000, 70_000, 400_000])),
+    st.tuples(st.just("cancel"), st.integers(0, 10), st.booleans()),
+    st.tuples(st.just("watch")),
+    st.tuples(st.just("settle")),
+)
+
+
+class Story:
+    """Plays moves against one world, and looks at everything after each."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.offers: list[tuple[str, Any]] = []
+        self.said: list[tuple[str, TaskSnapshot]] = []
+        self.runs: list[str] = []
+        self.journals = dict.fromkeys(GATEWAYS, 0)
+        self.ended: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        for name in GATEWAYS:
+            world.join(name, DEVICES[name])
+
+    def play(self, move: tuple[Any, ...]) -> None:
+        getattr(self, move[0])(*move[1:])
+        self.world.check()
+        self._ended_attempts_stay()
+
+    def start(self, job: int, concurrency: int) -> None:
+        name = f"job-{job}"
+        self.world.save(
+            name=name, iteration={"concurrency": concurrency, "per_gateway": 2, "timeout": "30s"}
+        )
+        try:
+            self.runs.append(self.world.start(name))
+        except Conflict as conflict:
+            assert conflict.run in self.runs
+
+    def dispatch(self) -> None:
+        self.world.dispatch()
+
+    def send(self) -> None:
+        for name, tasks in self.world.send().items():
+            self.offers.extend((name, task) for task in tasks)
+
+    def report(self, which: int, status: str, revision: int) -> None:
+        if self.offers:
+            name, task = self.offers[which % len(self.offers)]
+            said = snapshot(task, status, revision, progress=min(revision * 10, 100))
+            self.said.append((name, said))
+            self._hear(name)
+            self.world.report(name, said)
+
+    def repeat(self, which: int, number: int) -> None:
+        again = self.said[which % (len(self.said) or 1) :][:number]
+        batch = [Received(self.world.address(n), Report(tasks=[s])) for n, s in reversed(again)]
+        self.world.report_all(batch + batch)
+
+    def hello(self, name: str, wiped: bool) -> None:
+        self.journals[name] += wiped
+        marks = []
+        if not wiped:
+            rows = self.world.sql(
+                "SELECT run, ordinal, attempt, revision, status FROM tasks WHERE gateway = :g "
+                "AND status IN ('accepted', 'running')",
+                g=name,
+            )
+            marks = [
+                TaskMark(task=f"{run}-{ordinal}", attempt=attempt, revision=revision, status=status)
+                for run, ordinal, attempt, revision, status in rows
+            ]
+        journal = f"journal-{self.journals[name]}" if self.journals[name] else "journal"
+        self.world.hello(name, DEVICES[name], journal=journal, marks=marks)
+
+    def later(self, time: int) -> None:
+        self.world.now += time
+        for name in GATEWAYS:
+            self._hear(name)
+
+    def cancel(self, which: int, force: bool) -> None:
+        if self.runs:
+            try:
+                self.world.cancel(self.runs[which % len(self.runs)], force=force)
+            except Conflict as conflict:
+                assert conflict.code == "run_ended"
+
+    def watch(self) -> None:
+        self.world.run_now(dispatch.wake_parked, self.world.now)
+        self.world.run_now(dispatch.time_out, self.world.now)
+
+    def settle(self) -> None:
+        for run in self.runs:
+            self.world.sweep(run)
+            self.world.settle(run)
+
+    def _hear(self, name: str) -> None:
+        self.world.hear(name)
+
+    def _ended_attempts_stay(self) -> None:
+        rows = self.world.sql(
+            "SELECT run, ordinal, attempt, status, revision, failure_code, ended_at, snapshot "
+            "FROM attempts WHERE ended_at IS NOT NULL"
+        )
+        found = {row[:3]: row[3:] for row in rows}
+        for name, then in self.ended.items():
+            assert found[name] == then, f"ended attempt {name} has changed"
+        self.ended = found
+
+    def finish(self) -> None:
+        """Every story can be brought to an end: nothing is wedged."""
+        for _ in range(60):
+            self.later(70_000)
+            self.watch()
+            self.dispatch()
+            self.send()
+            open_tasks = self.world.sql(
+                "SELECT run, ordinal, attempt FROM tasks "
+                "WHERE status IN ('offered', 'accepted', 'running')"
+            )
+            latest = {(task.task, task.attempt): (name, task) for name, task in self.offers}
+            for run, ordinal, attempt in open_tasks:
+                if (f"{run}-{ordinal}", attempt) in latest:
+                    name, task = latest[f"{run}-{ordinal}", attempt]
+                    self.world.report(name, snapshot(task, "succeeded", 100))
+            self.settle()
+            self.world.check()
+            if all(self.world.run(run).ended_at for run in self.runs):
+                break
+        for run in self.runs:
+            shown = self.world.run(run)
+            assert shown.ended_at, (shown, self.world.sql("SELECT * FROM tasks"))
+            assert shown.status is not RunStatus.CANCELLING
+        held = self.world.sql("SELECT held_by FROM devices WHERE held_by IS NOT NULL")
+        unconfirmed = self.world.sql("SELECT 1 FROM attempts WHERE failure_code = 'unconfirmed'")
+        assert not held or unconfirmed
+
+
+def play(url: str, moves: list[tuple[Any, ...]]) -> None:
+    database = open_database(url)
+    try:
+        database.prepare_now()
+        story = Story(World(database))
+        for move in moves:
+            story.play(move)
+        story.finish()
+    finally:
+        database.close()
+
+
+STORIES = st.lists(MOVES, min_size=5, max_size=30)
+QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+@settings(max_examples=40, suppress_health_check=QUIET)
+@given(moves=STORIES)
+def test_invariants_hold_on_sqlite(tmp_path_factory: pytest.TempPathFactory, moves: Any):
+    play(f"sqlite:///{tmp_path_factory.mktemp('story') / 'cloud.db'}", moves)
+
+
+@settings(max_examples=8, suppress_health_check=QUIET)
+@given(moves=STORIES)
+def test_invariants_hold_on_postgresql(postgres: Any, moves: Any):
+    url = postgres.create_database()
+    try:
+        play(url, moves)
+    finally:
+        postgres.drop_database(url)
