@@ -1,0 +1,98 @@
+"""Profiles: what a family's topics and payloads mean, decided without a broker."""
+
+from pathlib import Path
+
+import pytest
+
+from contract.documents import DocumentInvalid, load
+from gateway.domain.profiles import (
+    Accepted,
+    Declined,
+    Profile,
+    answer_in,
+    news_in,
+    payload_of,
+    request_of,
+)
+
+PROFILES = sorted(Path(__file__).parents[4].joinpath("configs/profiles").glob("*.yaml"))
+PLAIN = """
+name: plain
+vars: {base: tele}
+commands:
+  state: {topic: "{{ vars.base }}/{{ device }}/get", payload: "?", reply: {topic: "r/{{ device }}"}}
+"""
+
+
+def scope(**more):
+    return {"device": "d1", "vars": {"prefix": "dev"}, "request": "r1", "parameters": {}, **more}
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_every_shipped_profile_is_valid_and_named_after_its_file(path):
+    profile = load(path.read_text(), Profile, path.name)
+    assert profile.name == path.stem
+    assert profile.filters({"device": "d1", "vars": profile.vars})
+
+
+def test_an_exchange_takes_from_the_profile_what_it_leaves_out():
+    profile = load(PROFILES[0].read_text(), Profile, "demo")
+    read = profile.command("read")
+    assert read is not None
+    assert request_of(read, scope(command="read", parameters={"point": "t", "id": "x"})) == (
+        "dev/d1/cmd",
+        b'{"point":"t","id":"r1","command":"read"}',
+    )
+    assert profile.command("anything") is not None
+    assert profile.command("version").repeatable is True
+    assert profile.command("anything").repeatable is False
+
+
+def test_only_the_matching_message_is_the_answer():
+    reply = load(PROFILES[0].read_text(), Profile, "demo").exchange.reply
+    assert reply is not None
+    assert answer_in(reply, scope(), {"id": "r2", "ok": True, "result": 1}) is None
+    assert answer_in(reply, scope(), "half a mess") is None
+    assert answer_in(reply, scope(), {"id": "r1", "ok": True, "result": 1}) == Accepted(1)
+    refused = {"id": "r1", "ok": False, "code": "busy", "error": "not now"}
+    assert answer_in(reply, scope(), refused) == Declined("busy", "not now")
+
+
+def test_text_payloads_and_any_message_as_answer():
+    profile = load(PLAIN, Profile, "plain")
+    state = profile.command("state")
+    assert state is not None
+    assert profile.command("other") is None
+    assert request_of(state, scope(vars=profile.vars)) == ("tele/d1/get", b"?")
+    assert answer_in(state.reply, scope(), "on") == Accepted("on")
+
+
+def test_news_say_how_far_and_how_it_ended():
+    upload = load(PROFILES[0].read_text(), Profile, "demo").firmware.upload
+    on_the_way = news_in(upload.progress, scope(), {"state": "downloading", "progress": 40})
+    assert (on_the_way.percent, on_the_way.note, on_the_way.end) == (40, "downloading", None)
+    assert isinstance(news_in(upload.progress, scope(), {"state": "staged"}).end, Accepted)
+    failed = {"state": "failed", "code": "digest_wrong", "error": "not it"}
+    assert news_in(upload.progress, scope(), failed).end == Declined("digest_wrong", "not it")
+    assert news_in(upload.progress, scope(), {"state": "running"}) is None
+    assert news_in(upload.progress, scope(), "noise") is None
+
+
+def test_payloads_are_json_where_they_can_be():
+    assert payload_of(b'{"a": 1}') == {"a": 1}
+    assert payload_of(b"ON") == "ON"
+    assert payload_of(b"\xff") == "�"
+    assert payload_of(b"[" * 100_000) == "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("  broken: {topic: '{{ oops'}", "commands.broken"),
+        ("  broken: {reply: {topic: r, match: 'a =='}}", "match"),
+        ("  broken: {topick: x}", "topic"),
+    ],
+)
+def test_a_wrong_profile_is_named_with_its_place(line, message):
+    with pytest.raises(DocumentInvalid, match=message):
+        load(f"{PLAIN}{line}\n", Profile, "plain.yaml")
