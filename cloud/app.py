@@ -31,6 +31,7 @@ from starlette.types import ASGIApp
 from cloud.api import routes as api
 from cloud.api.requests import Requests
 from cloud.artifacts.disk import DiskStore
+from cloud.console import routes as console
 from cloud.coordinator import instance
 from cloud.coordinator.changes import Changes
 from cloud.coordinator.live import RunFeeds
@@ -50,7 +51,7 @@ from contract.messages import Limits
 log = structlog.get_logger()
 
 # What a door adds to the application: its routes, its static files.
-DOORS: Final[tuple[Callable[[FastAPI], None], ...]] = (api.install,)
+DOORS: Final[tuple[Callable[[FastAPI], None], ...]] = (api.install, console.install)
 STOP_S: Final = 2
 
 
