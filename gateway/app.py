@@ -8,8 +8,9 @@ import secrets
 import signal
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -18,10 +19,10 @@ import structlog
 from pydantic import JsonValue
 
 from contract.ids import GatewayId, OrgId
-from contract.messages import ArtifactRef, CancelItem, InventoryDevice, Receipt
+from contract.messages import ArtifactRef, InventoryDevice
 from contract.topics import Address
-from gateway.actions.base import FetchedArtifact
-from gateway.actions.registry import ACTIONS, VERBS
+from gateway.actions.base import Action, FetchedArtifact
+from gateway.actions.registry import ACTIONS
 from gateway.artifacts.cache import ArtifactCache
 from gateway.artifacts.download import Download
 from gateway.artifacts.serve import ArtifactServer
@@ -29,7 +30,7 @@ from gateway.cloud_link.link import CloudLink
 from gateway.cloud_link.receiver import Listeners, Receiver
 from gateway.cloud_link.sender import Sender
 from gateway.cloud_link.session import BrokerAddress, MqttConnector
-from gateway.cloud_link.wire import LinkState
+from gateway.cloud_link.wire import Connector, LinkState
 from gateway.domain.facts import Instant
 from gateway.domain.profiles import Profile
 from gateway.domain.retention import Keeping, Stream
@@ -40,6 +41,7 @@ from gateway.journal import keeping, meta
 from gateway.journal.database import Database, open_database
 from gateway.runner.buses import Buses
 from gateway.runner.devices import Device, DeviceHandle
+from gateway.runner.reach import Artifacts
 from gateway.runner.supervisor import Supervisor
 from gateway.runner.worker import Shop
 from gateway.settings import (
@@ -85,60 +87,69 @@ class CachedArtifacts:
         self._cache.release(holder)
 
 
+@dataclass(frozen=True)
+class Chance:
+    """Where what nobody can foresee comes from; tests bring their own."""
+
+    clock: Callable[[], Instant]
+    number: Callable[[], float]
+    word: Callable[[], str]
+
+
 class Gateway:
-    """A gateway ready to run; made by `run`, when everything it needs is open."""
+    """The parts of a gateway, connected; nothing runs yet."""
 
     def __init__(
         self,
-        settings: Settings,
+        address: Address,
         journal: Database,
         identity: meta.Identity,
         devices: Sequence[Device],
-        artifacts: CachedArtifacts,
-        broker: BrokerAddress,
+        actions: Mapping[str, Action],
+        artifacts: Artifacts,
+        make_connector: Callable[[LinkState], Connector],
+        chance: Chance,
     ) -> None:
-        address = Address(OrgId(settings.org), GatewayId(settings.gateway))
         self._journal = journal
-        self._gateway_id = settings.gateway
-        self._buses = Buses()
-        self._handles = {d.id: DeviceHandle(d, self._buses, now) for d in devices}
-        self.state = LinkState(address, identity.journal, secrets.token_hex(8))
-        self._sender = Sender(journal, self.state, lambda: now().mono, self._health)
+        self._clock = chance.clock
+        buses = Buses()
+        self._handles = {d.id: DeviceHandle(d, buses, chance.clock) for d in devices}
+        self.state = LinkState(address, identity.journal, chance.word())
+        self.sender = Sender(journal, self.state, lambda: chance.clock().mono, self._health)
         self.supervisor = Supervisor(
             Shop(
                 journal=journal,
-                actions=ACTIONS,
+                actions=actions,
                 artifacts=artifacts,
-                buses=self._buses,
-                clock=now,
-                gateway={"id": settings.gateway, "org": settings.org},
+                buses=buses,
+                clock=chance.clock,
+                gateway={"id": address.gateway, "org": address.org},
                 boot=identity.boot,
                 may_begin=lambda: self.state.may_begin_work,
                 stream=self._stream,
-                on_unsent=self._sender.wake,
+                on_unsent=self.sender.wake,
             ),
             self._handles,
         )
         listeners = Listeners(
-            on_work=self._on_work,
-            on_cancel=self._on_cancel,
-            on_receipt=self._on_receipt,
-            on_unsent=self._sender.wake,
-            on_session=self._sender.forget_flights,
+            on_work=self.supervisor.wake,
+            on_cancel=self.supervisor.cancel,
+            on_receipt=self.sender.take_receipt,
+            on_unsent=self.sender.wake,
+            on_session=self.sender.forget_flights,
         )
-        receiver = Receiver(journal, self.state, listeners, identity.boot, now)
         self.link = CloudLink(
-            connector=MqttConnector(broker, address, self.state.instance, self._on_refused),
+            connector=make_connector(self.state),
             journal=journal,
             state=self.state,
-            receiver=receiver,
-            sender=self._sender,
+            receiver=Receiver(journal, self.state, listeners, identity.boot, chance.clock),
+            sender=self.sender,
             inventory=self._inventory,
             version=version_of_ours(),
-            verbs=VERBS,
-            clock=now,
-            chance=random.random,
-            new_nonce=lambda: secrets.token_hex(8),
+            verbs=list(actions),
+            clock=chance.clock,
+            chance=chance.number,
+            new_nonce=chance.word,
         )
 
     async def tidy(self) -> None:
@@ -147,7 +158,7 @@ class Gateway:
             limits = self.state.limits
             kept = Keeping(limits.keep_ended, limits.keep_tombstones)
             try:
-                found = await self._journal.run_unsynced(keeping.prune, kept, now().wall)
+                found = await self._journal.run_unsynced(keeping.prune, kept, self._clock().wall)
             except StorageFull as error:
                 log.error("disk full", why=str(error))
             else:
@@ -171,19 +182,6 @@ class Gateway:
             "max_rss_kib": usage.ru_maxrss,
             "devices_down": sum(h.link.status == "down" for h in self._handles.values()),
         }
-
-    def _on_work(self, lanes: Iterable[str]) -> None:
-        self.supervisor.wake(lanes)
-
-    def _on_cancel(self, items: list[tuple[str, CancelItem]]) -> None:
-        self.supervisor.cancel(items)
-
-    def _on_receipt(self, receipt: Receipt) -> None:
-        self._sender.take_receipt(receipt)
-
-    def _on_refused(self, reason: str) -> None:
-        self.state.alarm = f"the broker refuses what we publish: {reason}"
-        log.error("publish refused by the broker", reason=reason)
 
 
 def run(settings: Settings) -> None:
@@ -217,12 +215,14 @@ async def _main(
         server, cache = await _artifacts(settings, token, stack)
         devices = [_device(d, surroundings) for d in settings.devices]
         gateway = Gateway(
-            settings,
+            Address(OrgId(settings.org), GatewayId(settings.gateway)),
             journal,
             identity,
             devices,
+            ACTIONS,
             CachedArtifacts(cache, server.url_for),
-            _broker(settings, token, tls),
+            lambda state: _connector(state, _broker(settings, token, tls)),
+            Chance(now, random.random, lambda: secrets.token_hex(8)),
         )
         log.info(
             "gateway started",
@@ -326,6 +326,14 @@ def _device(device: AnyDevice, surroundings: Surroundings) -> Device:
         attributes=device.attributes,
         patience_ms=None if device.sleepy else round(device.patience.total_seconds() * 1000),
     )
+
+
+def _connector(state: LinkState, broker: BrokerAddress) -> MqttConnector:
+    def refused(reason: str) -> None:
+        state.alarm = f"the broker refuses what we publish: {reason}"
+        log.error("publish refused by the broker", reason=reason)
+
+    return MqttConnector(broker, state.address, state.instance, refused)
 
 
 def _broker(settings: Settings, token: str | None, tls: ssl.SSLContext | None) -> BrokerAddress:

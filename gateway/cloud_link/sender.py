@@ -29,6 +29,7 @@ LONGEST_RESEND_MS: Final = 160_000
 HEAD_BYTES: Final = 4_096
 LINES_A_MESSAGE: Final = 500
 BACKLOG_EVERY_MS: Final = 250
+SILENCES_TO_GREET: Final = 3
 
 log = structlog.get_logger()
 
@@ -195,6 +196,8 @@ class Sender:
         if late:
             self._silences += 1
             log.warning("no receipt: sent again", messages=late, times=self._silences)
+            if self._silences % SILENCES_TO_GREET == 0:
+                self._state.ask_for_hello()
         self._held_off = {k: v for k, v in self._held_off.items() if v[1] > now}
 
     def _pick(self, db: Rows, now: int) -> Batch:

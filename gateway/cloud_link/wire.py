@@ -5,12 +5,15 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from contract import messages
 from contract.messages import AnyMessage, Limits, Message, MessageInvalid, Welcome
 from contract.topics import Address, Kind
 
+# So many messages of another session in a row say that the cloud believes in another one.
+STRANGERS: Final = 5
+HELLO_AGAIN_MS: Final = 2_000
 LinkStatus = Literal["offline", "greeting", "in_session"]
 
 
@@ -56,6 +59,7 @@ class LinkState:
     hello_within: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
     last_invalid: str = ""
     _counter: int = 0
+    _strangers: int = 0
 
     @property
     def may_begin_work(self) -> bool:
@@ -115,8 +119,18 @@ class LinkState:
             return None
         if kind is not Kind.WELCOME and (self.session is None or message.session != self.session):
             self.dropped["another session"] += 1
+            self._strangers += 1
+            if self._strangers >= STRANGERS and self.session is not None:
+                self.ask_for_hello()
             return None
+        self._strangers = 0
         return message
+
+    def ask_for_hello(self) -> None:
+        """The two sides may have lost each other: greet anew, soon."""
+        self._strangers = 0
+        if self.hello_within.empty():
+            self.hello_within.put_nowait(HELLO_AGAIN_MS)
 
     def _stamp(self) -> dict[str, Any]:
         self._counter += 1
