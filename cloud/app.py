@@ -319,7 +319,7 @@ def _listen(settings: CloudSettings) -> Iterator[socket.socket]:
         family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
         listener = socket.create_server((http.host, http.port), family=family, backlog=2048)
     except OSError as error:
-        reason = f"cannot listen on {http.host}:{http.port}: {error.strerror}"
+        reason = f"cannot listen on {http.host}:{http.port}: {_reason(error)}"
         raise SettingsInvalid(f"http.port: {reason}") from None
     with listener:
         yield listener
@@ -332,6 +332,10 @@ def _database(settings: CloudSettings) -> Iterator[Database]:
         yield database
     finally:
         database.close()
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
 
 
 def _url_of(listener: socket.socket) -> str:

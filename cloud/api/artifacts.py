@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from cloud.api.access import CallerOf, ServicesOf
+from cloud.api.bodies import UNSAID, media_type_of
 from cloud.artifacts.base import ImageFacts, inspect_image
 from cloud.coordinator.artifacts import add_artifact, check_artifact_name
 from cloud.errors import Invalid
@@ -46,7 +47,8 @@ async def push_artifact(
         return None if kind == "file" else inspect_image(path, must_be_image=kind == "image")
 
     stored, image = await services.artifacts.save(_chunks(request), limit, inspect)
-    media_type = request.headers.get("content-type", "").split(";")[0] or "application/octet-stream"
+    said = media_type_of(request)
+    media_type = "application/octet-stream" if said in UNSAID else said[:128]
     is_new = await services.database.run(
         add_artifact, caller, name, stored, image, media_type, services.clock()
     )

@@ -11,6 +11,8 @@ from contract.documents import load
 
 M = TypeVar("M", bound=BaseModel)
 
+# What curl and others call a body when nobody has said what it is.
+UNSAID = ("", "application/x-www-form-urlencoded")
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain")
 
 
@@ -38,11 +40,16 @@ async def read_document(request: Request, model: type[M]) -> M:
     """A YAML or JSON document as a model; errors then carry the code `document_invalid`."""
     request.state.invalid_code = "document_invalid"
     text = await read_text(request)
-    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    known = not media_type or media_type in _YAML or media_type.endswith("json")
+    media_type = media_type_of(request)
+    known = media_type in (*UNSAID, *_YAML) or media_type.endswith("json")
     if not known:
         raise Invalid("invalid", f"`{media_type}` is neither application/yaml nor application/json")
     return load(text, model, "body")
+
+
+def media_type_of(request: Request) -> str:
+    """What the request says its body is, without parameters."""
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
 def body_schema(
