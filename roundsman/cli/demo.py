@@ -158,11 +158,12 @@ def _sum_up(site: "Site", client: "Roundsman", run: "Run") -> bool:
     from roundsman.cli.output import say, write
 
     tasks = [client.tasks.get(task.id) for task in client.runs.tasks(run.id)]
-    show([row_of(task) for task in tasks], run)
+    counters = site.counters()
+    show([row_of(task, counters.get(task.target, {})) for task in tasks], run)
     report = site.folder / "report.csv"
     report.write_bytes(client.runs.report(run.id))
     write(f"Report: {report}")
-    unexpected = surprises(tasks, DEVICES)
+    unexpected = surprises(tasks, counters, DEVICES)
     for line in unexpected:
         say(f"Not as it should be: {line}")
     if unexpected:

@@ -1,6 +1,7 @@
 """The demo's folder: configuration, images, tokens, and the commands that start its programs."""
 
 import fcntl
+import json
 import os
 import shutil
 import socket
@@ -83,6 +84,14 @@ class Site:
         path = self.folder / f"gateway-{side}.token"
         path.touch(mode=0o600)
         path.write_text(token)
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        """What each simulated device says it has lived through, by its id."""
+        found: dict[str, dict[str, int]] = {}
+        for side in SIDES:
+            status = json.loads((self.folder / f"devices-{side}.status.json").read_text())
+            found |= {name: device["counters"] for name, device in status["devices"].items()}
+        return found
 
     def build_images(self) -> None:
         """Two images, built and signed by MCUboot's own imgtool."""
