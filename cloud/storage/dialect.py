@@ -1,8 +1,10 @@
 """Running SQL, and what SQLite and PostgreSQL say differently: locks, lists in one parameter."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from sqlalchemy import Row, text
 
@@ -31,20 +33,32 @@ def listed(session: Session, values: Iterable[Any]) -> Any:
     return json.dumps(found) if is_sqlite(session) else found
 
 
-def fetch(session: Session, sql: str, **parameters: Any) -> Sequence[Row[Any]]:
+def fetch(session: Session, sql: str, /, **parameters: Any) -> Sequence[Row[Any]]:
     return session.connection().execute(text(sql), parameters).all()
 
 
-def fetch_one(session: Session, sql: str, **parameters: Any) -> Row[Any] | None:
+def fetch_one(session: Session, sql: str, /, **parameters: Any) -> Row[Any] | None:
     return session.connection().execute(text(sql), parameters).first()
 
 
-def change(session: Session, sql: str, **parameters: Any) -> int:
+def change(session: Session, sql: str, /, **parameters: Any) -> int:
     """Run one statement; returns how many rows it changed."""
     return session.connection().execute(text(sql), parameters).rowcount
 
 
 def change_many(session: Session, sql: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Run one statement for each mapping, in bulk."""
+    """Run one statement for each mapping, in bulk.
+
+    Handed to the driver as it is: what SQLAlchemy does for each row would cost as much as SQLite.
+    """
     if rows:
-        session.connection().execute(text(sql), list(rows))
+        written = sql if is_sqlite(session) else _for_psycopg(sql)
+        session.connection().exec_driver_sql(written, list(rows))
+
+
+@lru_cache(maxsize=256)
+def _for_psycopg(sql: str) -> str:
+    return _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))
+
+
+_PARAMETER: Final = re.compile(r"(?<![:\w']):([a-z_]\w*)")

@@ -25,6 +25,10 @@ COLUMNS: Final = (
 )
 
 
+# Thrice as fast as TaskStatus(text), and this is read for every report.
+_STATUSES: Final = {status.value: status for status in TaskStatus}
+
+
 @dataclass(frozen=True, slots=True)
 class StoredTask:
     """A task as it was read, with what only storage needs to know of it."""
@@ -65,7 +69,7 @@ def stored(row: Row[Any]) -> StoredTask:
         progress=row.progress,
         sent=row.sent_at is not None,
         facts=TaskFacts(
-            status=TaskStatus(row.status),
+            status=_STATUSES[row.status],
             attempt=row.attempt,
             revision=row.revision,
             begun=bool(row.begun),

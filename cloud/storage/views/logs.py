@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from sqlalchemy import tuple_
 from sqlmodel import col
@@ -14,6 +15,8 @@ from cloud.storage.views.parts import bounded, moment
 from contract.http import Page
 from contract.http.runs import RunLogLine
 from contract.ids import task_id
+
+TASK_LINES: Final = 200
 
 
 def run_log(
@@ -48,6 +51,18 @@ def run_log(
         if last
         else None,
     )
+
+
+def of_task(session: Session, org: str, run: str, ordinal: int) -> list[RunLogLine]:
+    """The end of one task's log, the oldest line first."""
+    query = (
+        of_org(LogRow, org)
+        .where(col(LogRow.run) == run, col(LogRow.ordinal) == ordinal)
+        .order_by(col(LogRow.at).desc(), col(LogRow.number).desc())
+        .limit(TASK_LINES)
+    )
+    rows: Sequence[LogRow] = session.execute(query).scalars().all()
+    return [_line(row) for row in reversed(rows)]
 
 
 def _line(row: LogRow) -> RunLogLine:

@@ -11,9 +11,9 @@ from cloud.domain.runs import offered_steps
 from cloud.errors import NotFound
 from cloud.storage import counts
 from cloud.storage.database import Session
-from cloud.storage.schema import AttemptRow, LogRow, RunRow, TaskRow
+from cloud.storage.schema import AttemptRow, RunRow, TaskRow
 from cloud.storage.scope import of_org
-from cloud.storage.views import cursors, runs, waits
+from cloud.storage.views import cursors, logs, runs, waits
 from cloud.storage.views.parts import bounded, failure, moment, time, waiting
 from contract.http import Page
 from contract.http.tasks import Attempt, Step, Task, TaskDetail
@@ -21,8 +21,6 @@ from contract.ids import task_id
 from contract.job_document import JobDocument, step_lists
 from contract.lifecycle import TaskStatus
 from contract.messages import OfferedStep, StepSnapshot, TaskSnapshot
-
-LOG_LINES = 500
 
 
 def list_tasks(
@@ -86,7 +84,7 @@ def get_task(session: Session, org: str, task: str, now: int) -> TaskDetail:
     return TaskDetail(
         **_task(session, row, of_run, totals, now),
         attempts=[_attempt(attempt, names) for attempt in attempts],
-        log=_log(session, org, row),
+        log=logs.of_task(session, org, row.run, row.ordinal),
     )
 
 
@@ -191,22 +189,3 @@ def _step(step: StepSnapshot, names: Names) -> Step:
         truncated=step.truncated,
         note=step.note,
     )
-
-
-def _log(session: Session, org: str, task: TaskRow) -> list[dict[str, Any]]:
-    query = (
-        of_org(LogRow, org)
-        .where(col(LogRow.run) == task.run, col(LogRow.ordinal) == task.ordinal)
-        .order_by(col(LogRow.at).desc(), col(LogRow.number).desc())
-        .limit(LOG_LINES)
-    )
-    rows: Sequence[LogRow] = session.execute(query).scalars().all()
-    return [
-        {
-            "at": moment(row.at).isoformat(),
-            "level": row.level,
-            "text": row.text,
-            "data": json.loads(row.data),
-        }
-        for row in reversed(rows)
-    ]

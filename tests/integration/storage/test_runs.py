@@ -36,10 +36,10 @@ def test_a_run_goes_to_every_device_and_ends_when_all_have_answered(world: World
     assert ended.status is RunStatus.PARTIALLY_SUCCEEDED
     assert (ended.counts.succeeded, ended.counts.failed, ended.has_errors) == (2, 1, True)
     assert ended.progress == 100
-    task = world.task(last.task)
-    assert (task.tries, len(task.attempts), task.status) == (3, 3, TaskStatus.FAILED)
-    assert task.failure is not None
-    assert task.failure.help
+    shown = world.task(last.task)
+    assert (shown.tries, len(shown.attempts), shown.status) == (3, 3, TaskStatus.FAILED)
+    assert shown.failure is not None
+    assert shown.failure.help
 
 
 def test_a_run_without_targets_succeeds(world: World):
