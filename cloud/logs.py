@@ -21,10 +21,17 @@ def configure_logs(level: str, format: LogFormat, out: TextIO | None = None) -> 
     ]
     if is_text:
         last: list[structlog.typing.Processor] = [
-            structlog.dev.ConsoleRenderer(colors=out.isatty())
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
         ]
     else:
-        last = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        # Without local variables, which may hold secrets.
+        traces = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        last = [
+            structlog.processors.ExceptionRenderer(traces),
+            structlog.processors.JSONRenderer(),
+        ]
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -31,7 +31,7 @@ def stream(services: Services, build: Build) -> StreamingResponse:
 async def _events(services: Services, build: Build) -> AsyncIterator[bytes]:
     shown = ""
     with services.changes.listen() as listener:
-        while True:
+        while not services.stopping.is_set():
             part = render_live(await build())
             # Sent at once even when unchanged: the first event tells the browser that it is live.
             yield _event(part) if part != shown else b": still here\n\n"

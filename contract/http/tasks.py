@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue
 
 from contract.http import Body
-from contract.http.runs import Waiting
+from contract.http.runs import RunLogLine, Waiting
 from contract.lifecycle import StepStatus, TaskStatus
 
 
@@ -79,7 +79,7 @@ class Task(Body):
 
 
 class TaskDetail(Task):
-    """A task with every attempt, the newest first."""
+    """A task with its attempts, the newest first, and the end of its log, the oldest line first."""
 
     attempts: list[Attempt] = Field(default_factory=list)
-    log: list[dict[str, JsonValue]] = Field(default_factory=list)
+    log: list[RunLogLine] = Field(default_factory=list)
