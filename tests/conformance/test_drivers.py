@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from firmware_sim.faults import Faults, Silence, Unplug
+from firmware_sim.faults import Faults, Silence, TestBoot, Unplug
+from gateway.actions.base import Call, FetchedArtifact, StepDone, StepRefused
+from gateway.actions.registry import action_for
 from gateway.drivers.base import (
     Answered,
     Command,
@@ -61,6 +63,89 @@ async def update(it):
     await online_again(it)
 
 
+class Reach:
+    """What a step may touch, straight on the rig's driver."""
+
+    def __init__(self, it):
+        self._it = it
+
+    async def ask_device(self, request, timeout_s, on_progress):
+        return await self._it.driver.perform(request, timeout_s, on_progress)
+
+    async def fetch(self, artifact, on_progress):
+        upload = self._it.upload
+        return FetchedArtifact(str(upload.path), upload.sha256, upload.size, upload.url)
+
+    def artifact_ref(self, artifact):
+        return None
+
+    def progress(self, percent, note):
+        self._it.progress.append(percent)
+
+    def log(self, level, text):
+        return
+
+    async def sleep(self, seconds):
+        await asyncio.sleep(seconds)
+
+    def now_ms(self):
+        return int(asyncio.get_running_loop().time() * 1000)
+
+
+JOB = [
+    ("device.command", {"name": "version"}),
+    ("firmware.upload", {"artifact": "image"}),
+    ("firmware.test", {}),
+    ("device.reset", {}),
+    ("device.wait", {"until": "online", "timeout": "20s"}),
+    ("firmware.verify", {"version": "2.0.0"}),
+    ("firmware.confirm", {}),
+]
+
+
+async def run_job(it, steps=JOB, memory=None):
+    """Perform steps in order until one is not done; the outcomes."""
+    outcomes, kept = [], dict(memory or {})
+    for number, (uses, parameters) in enumerate(steps):
+        call = Call(f"step-{number}", uses, parameters, 60.0, False, {}, kept)
+        outcome = await action_for(uses).perform(call, Reach(it))
+        outcomes.append(outcome)
+        if not isinstance(outcome, StepDone):
+            break
+        kept |= outcome.memory
+    return outcomes
+
+
+@pytest.mark.row("E6")
+async def test_the_same_firmware_job_runs_on_every_driver_and_may_run_again(rig):
+    async with rig() as it:
+        assert len([o for o in await run_job(it) if isinstance(o, StepDone)]) == len(JOB)
+        running = it.device.flash
+        assert (it.device.version, running.is_confirmed) == ("2.0.0", True)
+        chunks = it.device.counters.chunks_received
+        again = await run_job(it)
+        assert isinstance(again[-1], StepDone)
+        assert it.device.counters.chunks_received == chunks
+
+
+async def test_an_image_that_does_not_run_is_reported_as_rolled_back(rig):
+    async with rig(Faults(test_boot=TestBoot.REVERTS)) as it:
+        last = (await run_job(it))[-1]
+        assert isinstance(last, StepRefused)
+        assert last.code == "rolled_back"
+        assert it.device.version == "1.0.0"
+
+
+async def test_a_second_attempt_after_a_stop_in_the_test_boot_keeps_the_new_image(rig):
+    """Attempt one ended after the restart; the next one must not restart once more."""
+    async with rig() as it:
+        await run_job(it, JOB[:5])
+        assert (it.device.version, it.device.flash.is_confirmed) == ("2.0.0", False)
+        last = (await run_job(it))[-1]
+        assert isinstance(last, StepDone)
+        assert (it.device.version, it.device.flash.is_confirmed) == ("2.0.0", True)
+
+
 @pytest.mark.row("E6")
 async def test_an_image_is_uploaded_tried_and_kept(rig):
     async with rig() as it:
@@ -82,6 +167,7 @@ async def test_an_image_on_test_is_taken_back(rig):
         await update(it)
         answer = await it.ask(RollbackFirmware())
         assert isinstance(answer, Answered)
+        assert isinstance(answer.result, dict)
         if answer.result["reset_needed"]:
             await it.ask(Reset())
 

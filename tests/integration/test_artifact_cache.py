@@ -8,6 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -122,7 +123,7 @@ async def test_many_devices_wait_for_one_download(cloud, cache):
     plan.gate.set()
     done = await asyncio.gather(*waiting, return_exceptions=True)
     assert isinstance(done[0], asyncio.CancelledError)
-    assert all(path.read_bytes() == BODY for path in done[1:])
+    assert all(isinstance(path, Path) and path.read_bytes() == BODY for path in done[1:])
     assert len(plan.requests) == 1
 
 

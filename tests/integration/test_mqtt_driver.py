@@ -100,12 +100,14 @@ async def test_the_local_broker_is_started_again_and_taken_over(tmp_path):
         link = MqttTransport("127.0.0.1", port, "gateway-1", chance=random.random)
         async with running(link.run):
             await wait_until_async(lambda: link.is_connected)
+            assert broker.pid is not None
             os.kill(broker.pid, signal.SIGKILL)
             await wait_until_async(lambda: broker.starts == 2)
             await wait_until_async(lambda: link.is_connected and link.counters.connects == 2)
         left_behind = broker.pid
         async with LocalBroker(tmp_path, port=port, chance=random.random) as second:
             assert second.pid != left_behind
+    assert second.pid is not None
     with pytest.raises(ProcessLookupError):
         os.kill(second.pid, 0)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import pytest
 
@@ -47,11 +48,11 @@ class FakeReach:
     path: str = ""
     images: tuple[FirmwareImage, ...] = (OLD,)
     slot_size: int | None = None
-    takes: str = "mcuboot"
-    answers: dict = field(default_factory=dict)
-    asked: list = field(default_factory=list)
+    takes: Literal["mcuboot", "any"] = "mcuboot"
+    answers: dict[Any, Any] = field(default_factory=dict)
+    asked: list[Any] = field(default_factory=list)
     clock_ms: int = 0
-    after_sleep: list = field(default_factory=list)
+    after_sleep: list[Any] = field(default_factory=list)
 
     async def ask_device(self, request, timeout_s, on_progress):
         self.asked.append(type(request).__name__)
