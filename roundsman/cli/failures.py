@@ -114,7 +114,12 @@ def report(error: Exception, *, as_json: bool) -> int | None:
         problem = error.problem
         if isinstance(error, Conflict) and error.run:
             hint = f"See it with: roundsman runs get {error.run}"
-        _write(problem, as_json, _lines(problem), problem.help or hint)
+        # The service's help for a missing token speaks of headers; ours of flags.
+        is_ours = isinstance(error, NotAuthenticated)
+        if problem.code == "exists":
+            hint = "To replace a job, use: roundsman jobs save -f FILE"
+        help = hint if is_ours else problem.help or hint
+        _write(problem, as_json, _lines(problem), help)
     else:
         problem = Problem(title=str(error), status=0, code=_word(error), help=hint)
         _write(problem, as_json, [str(error)], hint)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from contract.http.jobs import Job
+from contract.ids import slug
 from roundsman._sync.client import Roundsman
 from roundsman.cli.job_files import check_job, naming, read_context, read_text
 from roundsman.cli.options import noun, verb
@@ -48,6 +49,21 @@ def create(
         output_of(ctx).say(f"Job {job.id} is saved.")
         _start(ctx, client, job, context, context_file, None, watch)
         return
+    output_of(ctx).item(job, _rows(job))
+
+
+@verb(app, "save", "roundsman jobs save -f pump-firmware.yaml")
+def save(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Option("--file", "-f", help="The job, YAML or JSON; - is stdin.")],
+) -> None:
+    """Replace a job that exists with a newer document. Runs in flight keep the one they have."""
+    text, source = read_text(file)
+    document = check_job(text, source)
+    client = connect(ctx)
+    old = client.jobs.get(document.id or slug(document.name))
+    with naming(text, source):
+        job = client.jobs.update(old.id, text, old.revision)
     output_of(ctx).item(job, _rows(job))
 
 

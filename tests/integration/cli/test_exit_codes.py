@@ -35,7 +35,8 @@ def test_a_problem_ends_with_the_code_of_its_kind(api: FakeApi, cli: Cli, code, 
     assert said.code == expected
     assert said.out == ""
     assert "the case" in said.err
-    assert "Try: do this" in said.err
+    hint = "Set ROUNDSMAN_TOKEN" if code == "not_authenticated" else "do this"
+    assert f"Try: {hint}" in said.err
 
 
 def test_too_many_requests_end_with_10_once_tries_are_used_up(api: FakeApi, cli: Cli):

@@ -175,3 +175,14 @@ def test_the_doctor_says_what_is_missing(api: FakeApi, cli: Cli):
     well = cli("doctor")
     assert well.code == 0
     assert "access    yes" in well.out
+
+
+def test_a_job_is_saved_over_the_revision_that_was_read(api: FakeApi, cli: Cli, tmp_path):
+    file = tmp_path / "job.yaml"
+    file.write_text("name: Pumps\nsteps:\n  - uses: firmware.confirm\n")
+    api.on("GET /jobs/pumps", JOB.model_copy(update={"revision": 4}))
+    api.on("PUT /jobs/pumps", JOB.model_copy(update={"revision": 5}))
+    said = cli("jobs", "save", "-f", str(file))
+    assert "revision\t5\n" in said.out
+    assert api.last("PUT").headers["if-match"] == '"4"'
+    assert api.last("PUT").body == file.read_bytes()

@@ -43,6 +43,7 @@ def test_the_nouns_and_verbs_are_these():
         "sim",
         "demo",
         "jobs create",
+        "jobs save",
         "jobs list",
         "jobs get",
         "jobs run",
