@@ -7,7 +7,7 @@ revisions of open attempts, and sends receipts.
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -161,7 +161,7 @@ class FakeCloud:
         if connection is not None and connection.is_open:
             self.carry(lambda: connection.inbox.put_nowait((kind, payload)))
 
-    def carry(self, deliver) -> None:
+    def carry(self, deliver: Callable[[], None]) -> None:
         """Deliver a message as the weather has it."""
         if self._chance.random() < self.weather.lost:
             return
