@@ -11,14 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from contract.http.runs import Run
+from contract.http.runs import Counts, Run
 from contract.http.tasks import Attempt, Step, Task, TaskDetail
 from contract.lifecycle import RUN_ENDS, RunStatus, TaskStatus
 from firmware_sim.images import build_image
 from roundsman._sync.client import Roundsman
 from tests.kit.brokers import Broker, Mosquitto, Nats
 from tests.kit.ports import free_port
-from tests.kit.processes import REPOSITORY, Program, Programs
+from tests.kit.processes import Program, Programs
 from tests.kit.rig_checks import check_firmware, check_run, check_task
 from tests.kit.rig_jobs import NEW_VERSION, artifact_name
 from tests.kit.rig_site import Group, Site, Truth, Uplink
@@ -209,7 +209,7 @@ class Rig:
     def finish(
         self,
         run: str,
-        status: RunStatus | None = RunStatus.SUCCEEDED,
+        status: RunStatus | str | None = RunStatus.SUCCEEDED,
         deadline_s: float = DEADLINE_S,
     ) -> Run:
         """The run once it has ended, with everything checked that must be true of any run."""
@@ -220,7 +220,7 @@ class Rig:
 
         found = wait_until(ended, deadline_s, lambda: f"the run to end: {self.describe(run)}")
         assert found is not None
-        assert status is None or found.status is status, self.describe(run)
+        assert status is None or found.status == status, self.describe(run)
         self.check(found)
         return found
 
@@ -270,6 +270,28 @@ class Rig:
         """The task once that step is under way."""
         return self.wait_for_task(run, device, lambda t: t.current_step == step, f"in step {step}")
 
+    def wait_for_one_in_step(self, run: str, step: str) -> Task:
+        """Any task of the run, once that step of it is under way."""
+
+        def look() -> Task | None:
+            return next((row for row in self.tasks(run) if row.current_step == step), None)
+
+        found = wait_until(look, DEADLINE_S, lambda: f"in step {step}: {self.describe(run)}")
+        assert found is not None
+        return found
+
+    def wait_for_counts(self, run: str, is_so: Callable[[Counts], object]) -> Counts:
+        """The counts of the run once `is_so`. Fails when it ends before."""
+
+        def look() -> Counts | None:
+            found = self.client.runs.get(run)
+            assert found.status not in RUN_ENDS or is_so(found.counts), self.describe(run)
+            return found.counts if is_so(found.counts) else None
+
+        found = wait_until(look, DEADLINE_S, lambda: self.describe(run))
+        assert found is not None
+        return found
+
     def describe(self, run: str) -> str:
         """A run in a few lines, for the message of a test that failed."""
         found = self.client.runs.get(run)
@@ -288,6 +310,3 @@ def _make_broker(kind: BrokerKind, folder: Path) -> Broker | None:
     broker = Nats(folder) if kind == "nats" else Mosquitto(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return broker
-
-
-__all__ = ["DEADLINE_S", "IMAGE_SIZE", "REPOSITORY", "Rig"]

@@ -3,7 +3,7 @@
 import json
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -119,8 +119,10 @@ class Site:
         seed: int | str = 7,
         options: Mapping[str, Any] | None = None,
         patience: str = PATIENCE,
+        label: str = "",
     ) -> None:
         self.name = name
+        self.label = label or name
         self.folder = folder
         self.data_dir = folder / "data"
         self.uplink = uplink
@@ -133,7 +135,7 @@ class Site:
         self.local_port = free_port() if has_mqtt else None
         self.local_broker = f"mqtt://127.0.0.1:{self.local_port}" if has_mqtt else None
         self.simulator = (
-            Simulator(programs, folder, f"devices-{name}", groups, self.local_broker, seed)
+            Simulator(programs, folder, f"devices-{self.label}", groups, self.local_broker, seed)
             if groups
             else None
         )
@@ -168,13 +170,26 @@ class Site:
         if self.simulator is not None:
             self.simulator.program.wait_for_line(".")  # the lines are plugged in
         if self._program is None:
-            name = f"gateway-{self.name}"
+            name = f"gateway-{self.label}"
             self._program = self._programs.python("gateway", self.config, name=name)
         else:
             self._program.start()
 
     def wait_for_session(self, deadline_s: float = 30) -> None:
         self.program.wait_for_line("session opened", deadline_s)
+
+    def wait_for_truth(
+        self, device: str, is_so: Callable[[Truth], object], deadline_s: float = 60
+    ) -> Truth:
+        """What is true of a device once `is_so`."""
+
+        def look() -> Truth | None:
+            truth = self.devices.device(device)
+            return truth if is_so(truth) else None
+
+        found = wait_until(look, deadline_s, lambda: f"{device}: {self.devices.device(device)}")
+        assert found is not None
+        return found
 
     def kill_9(self) -> None:
         self.program.kill_9()
