@@ -116,7 +116,7 @@ def report(error: Exception, *, as_json: bool) -> int | None:
             hint = f"See it with: roundsman runs get {error.run}"
         # The service's help for a missing token speaks of headers; ours of flags.
         is_ours = isinstance(error, NotAuthenticated)
-        if problem.code == "exists":
+        if problem.code == "exists" and "job" in problem.detail:
             hint = "To replace a job, use: roundsman jobs save -f FILE"
         help = hint if is_ours else problem.help or hint
         _write(problem, as_json, _lines(problem), help)
