@@ -201,6 +201,8 @@ class _Cloud:
                 running.append(loops.create_task(self._embedded.run(), name="embedded_broker"))
             await stop.wait()
             log.info("stopping")
+            self.services.stopping.set()
+            self._changes.touched(runs={"every"})  # whoever listens looks, and sees that we stop
             self._feeds.close()
             server.should_exit = True
             await web

@@ -1,5 +1,6 @@
 """What the doors are built on: made once by `app.py`, handed to the API and the console."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,6 +25,7 @@ class DoorLimits:
 class Services:
     """`clock` gives milliseconds since 1970, `new_secret` a token nobody can guess.
 
+    `stopping` is set, and everybody who listens for changes woken, when streams have to end.
     `touched` is when the use of a token was noted last.
     `not_ready` says what is missing before work can be done; empty when nothing is.
     """
@@ -40,3 +42,4 @@ class Services:
     version: str = ""
     has_secure_cookies: bool = False
     touched: dict[str, int] = field(default_factory=dict)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)

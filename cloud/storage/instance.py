@@ -37,7 +37,7 @@ def token_of_hash(session: Session, digest: str, now: int) -> TokenRow | None:
 
 
 def drop_token(session: Session, digest: str) -> None:
-    change(session, "DELETE FROM tokens WHERE hash = :hash", hash=digest)
+    change(session, "DELETE FROM tokens WHERE hash = :hash AND expires_at > 0", hash=digest)
 
 
 def drop_expired_tokens(session: Session, now: int) -> None:

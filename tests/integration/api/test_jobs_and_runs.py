@@ -119,7 +119,7 @@ async def test_tasks_pages_hold_every_task_once(api):
     assert one["status"] == "scheduled"
     assert (await api.get(f"/tasks/{run}-99")).status_code == 404
     log = (await api.get(f"/runs/{run}/log")).json()["items"]
-    assert log[0]["text"] == "run started"
+    assert "run started" in [line["text"] for line in log]
 
 
 async def finish(api, fail=0):
