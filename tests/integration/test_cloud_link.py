@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ class CloudByHand:
         self.client.subscribe(up_filter(int(NORTH.shard, 16)))
         return self
 
-    def heard(self, kind: Kind) -> list:
+    def heard(self, kind: Kind) -> list[Any]:
         return [
             parse(kind, payload)
             for topic, payload in self.client.messages
@@ -62,9 +63,8 @@ class CloudByHand:
 
     def welcome(self, after: int = 0) -> Hello:
         """Answer the newest hello, once there are more than `after`."""
-        hellos = wait_until(
-            lambda: (found := self.heard(Kind.HELLO)) and len(found) > after and found,
-            message="a hello",
+        hellos: list[Hello] = wait_until(
+            lambda: self.heard(Kind.HELLO)[after:], message=f"hello number {after + 1}"
         )
         self._sessions += 1
         self.session = f"session-{self._sessions}"
@@ -80,9 +80,9 @@ class CloudByHand:
 
     def wait_for_snapshot(self, is_wanted: Callable[[TaskSnapshot], bool]) -> TaskSnapshot:
         return wait_until(
-            lambda: next(filter(is_wanted, self.snapshots()), None),
+            lambda: list(filter(is_wanted, self.snapshots())),
             message=lambda: f"a snapshot among {self.snapshots()}",
-        )
+        )[0]
 
     def receipt_all(self) -> None:
         for report in self.reports():
@@ -170,12 +170,12 @@ def test_results_wait_for_the_broker(cloud, config, programs, broker):
         again.welcome()
         assert again.wait_for_snapshot(lambda s: s.status == "succeeded").attempt == 1
         again.receipt_all()
-        beat = wait_until(
-            lambda: next((r for r in again.reports() if r.digest is not None), None),
+        beats = wait_until(
+            lambda: [r for r in again.reports() if r.digest is not None],
             40,
             "a heartbeat with a digest, once everything is stored",
         )
-        assert beat.tasks == []
+        assert beats[0].tasks == []
 
 
 def test_sigterm_ends_it_quickly_and_says_so(cloud, config, programs):

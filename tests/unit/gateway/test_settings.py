@@ -1,0 +1,76 @@
+"""A settings file is read whole, the environment goes over it, and every mistake is named."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import SettingsInvalid
+from gateway.settings import broker_at, read_profiles, read_settings
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PUMP = "{id: pump-1, driver: smp, port: /dev/ttyUSB0}"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(text):
+        path = tmp_path / "gateway.yaml"
+        path.write_text(text)
+        return path
+
+    return written
+
+
+def test_one_line_is_enough(write):
+    settings = read_settings(write("gateway: north"), {})
+    assert (settings.org, settings.gateway, settings.devices) == ("default", "north", [])
+
+
+def test_the_shipped_file_is_valid():
+    assert read_settings(REPOSITORY / "configs" / "gateway.yaml", {}).gateway == "north"
+
+
+def test_the_environment_goes_over_the_file(write):
+    given = {
+        "ROUNDSMAN_GATEWAY__CLOUD__MQTT": "mqtts://broker:9",
+        "ROUNDSMAN_GATEWAY__CLOUD__TOKEN": "secret",
+        "ROUNDSMAN_GATEWAY__ARTIFACTS__MAX_BYTES": "5000000",
+        "HOME": "/root",
+    }
+    settings = read_settings(write("gateway: north\ncloud: {url: 'http://c'}"), given)
+    assert (settings.cloud.url, settings.token()) == ("http://c", "secret")
+    assert broker_at(settings.cloud.mqtt) == ("broker", 9, True)
+    assert settings.artifacts.max_bytes == 5_000_000
+
+
+def test_a_wrong_value_in_the_environment_names_its_variable(write):
+    with pytest.raises(SettingsInvalid, match="ROUNDSMAN_GATEWAY__CLOUD__URL"):
+        read_settings(write("gateway: north"), {"ROUNDSMAN_GATEWAY__CLOUD__URL__X": "1"})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("org: default", ":1:1: gateway: missing key"),
+        ("gateway: north\ncluod: {}", ":2:1: cluod: unknown key `cluod`; did you mean `cloud`"),
+        ("gateway: North!", ":1:10: gateway:"),
+        (f"gateway: n\ndevices: [{PUMP}, {PUMP}]", "`pump-1` stands twice"),
+        (f"gateway: n\ndevices: [{PUMP}, {PUMP.replace('-1', '-2')}]", "share the port"),
+        ("gateway: n\ndevices: [{id: a, driver: smp, prot: x}]", "did you mean `port`"),
+        ("gateway: n\ncloud: {mqtt: 'http://x'}", "mqtt://"),
+        ("gateway: n\ncloud: {token: a, token_file: b}", "give one of them"),
+        ("gateway: n\nlocal_broker: {embedded: false}", "url"),
+        ("gateway: [", "not YAML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(write, text, said):
+    with pytest.raises(SettingsInvalid) as caught:
+        read_settings(write(text), {})
+    assert said in str(caught.value)
+
+
+def test_a_missing_profile_names_those_there_are(write, tmp_path):
+    (tmp_path / "tasmota.yaml").write_text("name: tasmota")
+    text = f"gateway: n\nprofiles: {tmp_path}\ndevices: [{{id: m, driver: mqtt, profile: tasmoda}}]"
+    with pytest.raises(SettingsInvalid, match=r"no profile `tasmoda`.*tasmota"):
+        read_profiles(read_settings(write(text), {}))
