@@ -15,7 +15,7 @@ from typing import Any
 
 from contract import failures, lifecycle, steps, waiting
 from contract.job_document import json_schema
-from tests.kit import cli_help
+from tests.kit import cli_help, cloud_docs
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 _NOTICE = "<!-- Written by `make docs` from the code. Change the code, not this page. -->\n"
@@ -139,6 +139,9 @@ PAGES: dict[str, Callable[[], str]] = {
     "job-document.schema.json": job_schema,
     "steps.md": step_library,
     "cli.md": cli_help.page,
+    "settings.md": cloud_docs.settings,
+    "http-api.md": cloud_docs.http_api,
+    "metrics.md": cloud_docs.metric_list,
 }
 
 
