@@ -12,7 +12,7 @@ from gateway.cloud_link.wire import LinkState
 from gateway.domain.facts import Instant
 from gateway.errors import StorageFull
 from gateway.journal import outbox, tasks
-from gateway.journal.database import Database
+from gateway.journal.database import Database, Rows
 
 log = structlog.get_logger()
 
@@ -102,7 +102,7 @@ class Receiver:
         log.info("session opened", **facts, forget=len(welcome.forget), report=len(welcome.report))
 
     @staticmethod
-    def _correct(db: Any, welcome: Welcome, now: Instant) -> None:
+    def _correct(db: Rows, welcome: Welcome, now: Instant) -> None:
         tasks.forget(db, welcome.forget, now)
         tasks.report_again(db, welcome.report)
 
@@ -139,7 +139,7 @@ class Receiver:
         self._listeners.on_receipt(receipt)
 
 
-def _keep_receipt(db: Any, receipt: Receipt, now: Instant) -> None:
+def _keep_receipt(db: Rows, receipt: Receipt, now: Instant) -> None:
     tasks.stored(
         db,
         [(i.task, i.attempt, i.revision) for i in receipt.items if i.outcome == "stored"],

@@ -7,7 +7,6 @@ flight is remembered only so that the same revision is not sent twice at once.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from sqlite3 import Connection as Rows
 from typing import Final
 
 import structlog
@@ -20,7 +19,7 @@ from gateway.domain.backoff import backoff_ms
 from gateway.domain.retention import Kind as LineKind
 from gateway.domain.retention import Stream
 from gateway.journal import outbox, tasks
-from gateway.journal.database import Database
+from gateway.journal.database import Database, Rows
 from gateway.journal.tasks import Unsent
 
 COLLECT_S: Final = 0.03

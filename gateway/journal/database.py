@@ -20,6 +20,8 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from gateway.errors import SettingsInvalid, StorageFull
 
+# What a function of the journal is handed.
+Rows = sqlite3.Connection
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -12,12 +12,14 @@ from contract.messages import Cancel as CancelMessage
 from contract.messages import (
     CancelItem,
     Hello,
+    Limits,
     Message,
     Offer,
     Presence,
     Receipt,
     ReceiptItem,
     Report,
+    StreamReceipt,
     TaskSnapshot,
     Welcome,
     encode,
@@ -30,6 +32,7 @@ from tests.kit.mqtt_client import MqttClient
 from tests.kit.waiting import wait_until
 
 NORTH = Address(OrgId("default"), GatewayId("north"))
+LIMITS = Limits(heartbeat=1_000)
 LOG = a_step("log", "flow.log", **{"with": {"text": "hello {{ task.id }}"}})
 SET = a_step("set", "flow.set", **{"with": {"values": {"n": 1}}})
 
@@ -45,6 +48,7 @@ class CloudByHand:
         self.client = client
         self.session = ""
         self._sessions = 0
+        self._receipted: set[int] = set()
 
     def listen(self) -> "CloudByHand":
         self.client.subscribe(up_filter(int(NORTH.shard, 16)))
@@ -67,9 +71,10 @@ class CloudByHand:
             lambda: self.heard(Kind.HELLO)[after:], message=f"hello number {after + 1}"
         )
         self._sessions += 1
+        self._receipted.clear()
         self.session = f"session-{self._sessions}"
         nonce, journal = hellos[-1].nonce, hellos[-1].journal
-        self.say(Kind.WELCOME, Welcome(nonce=nonce, journal=journal))
+        self.say(Kind.WELCOME, Welcome(nonce=nonce, journal=journal, limits=LIMITS))
         return hellos[-1]
 
     def reports(self) -> list[Report]:
@@ -79,18 +84,29 @@ class CloudByHand:
         return [snapshot for report in self.reports() for snapshot in report.tasks]
 
     def wait_for_snapshot(self, is_wanted: Callable[[TaskSnapshot], bool]) -> TaskSnapshot:
-        return wait_until(
-            lambda: list(filter(is_wanted, self.snapshots())),
-            message=lambda: f"a snapshot among {self.snapshots()}",
-        )[0]
+        """The first that is wanted; receipts are sent meanwhile, without them little comes."""
 
-    def receipt_all(self) -> None:
+        def look() -> list[TaskSnapshot]:
+            self.send_receipts()
+            return list(filter(is_wanted, self.snapshots()))
+
+        return wait_until(look, message=lambda: f"a snapshot among {self.snapshots()}")[0]
+
+    def send_receipts(self) -> None:
         for report in self.reports():
+            if report.counter in self._receipted:
+                continue
+            self._receipted.add(report.counter)
             items = [
                 ReceiptItem(task=s.task, attempt=s.attempt, revision=s.revision)
                 for s in report.tasks
             ]
-            self.say(Kind.RECEIPT, Receipt(message=report.message, items=items))
+            streams = [
+                StreamReceipt(stream=report.stream, kind="logs", number=line.number)
+                for line in report.logs[-1:]
+            ]
+            receipt = Receipt(message=report.message, items=items, streams=streams)
+            self.say(Kind.RECEIPT, receipt)
 
 
 @pytest.fixture
@@ -122,8 +138,12 @@ def test_an_offer_is_carried_out_and_reported_until_its_receipt(cloud, config, p
     cloud.say(Kind.OFFER, Offer(bodies=[a_body(LOG, SET)], tasks=[an_offer(device=None)]))
     snapshot = cloud.wait_for_snapshot(lambda s: s.status == "succeeded")
     assert snapshot.result == {"n": 1}
-    texts = [line.text for report in cloud.reports() for line in report.logs]
-    assert f"hello {RUN}-0" in texts
+
+    def log_texts() -> list[str]:
+        cloud.send_receipts()
+        return [line.text for report in cloud.reports() for line in report.logs]
+
+    wait_until(lambda: f"hello {RUN}-0" in log_texts(), message=lambda: f"in {log_texts()}")
     counters = [report.counter for report in cloud.reports()]
     assert counters == sorted(set(counters))
 
@@ -169,9 +189,13 @@ def test_results_wait_for_the_broker(cloud, config, programs, broker):
         again = CloudByHand(client).listen()
         again.welcome()
         assert again.wait_for_snapshot(lambda s: s.status == "succeeded").attempt == 1
-        again.receipt_all()
+
+        def beats_with_digest() -> list[Report]:
+            again.send_receipts()
+            return [r for r in again.reports() if r.digest is not None]
+
         beats = wait_until(
-            lambda: [r for r in again.reports() if r.digest is not None],
+            beats_with_digest,
             40,
             "a heartbeat with a digest, once everything is stored",
         )

@@ -12,9 +12,9 @@ RUN = "0198c0de-0000-7000-8000-000000000001"
 AT = Instant(1_760_000_000_000, 5_000)
 
 
-def a_step(id: str, uses: str = "device.command", **fields: Any) -> OfferedStep:
+def a_step(id: str, /, uses: str = "device.command", **fields: Any) -> OfferedStep:
     if uses == "device.command":
-        fields.setdefault("with", {"name": id})
+        fields.setdefault("with_", {"name": id})
     return OfferedStep.model_validate({"id": id, "uses": uses, **fields})
 
 

@@ -149,7 +149,7 @@ def test_when_skips_and_expect_judges():
 
 
 def test_a_template_that_cannot_be_computed_names_the_expression():
-    step = a_step("second", **{"with": {"name": "{{ ctx.absent }}"}})
+    step = a_step("second", with_={"name": "{{ ctx.absent }}"})
     run = play(begun(READ, step), (Done(), []))
     assert run.failure is not None
     assert run.failure.code == "template_failed"
@@ -318,7 +318,7 @@ def test_memory_reaches_later_steps_and_survives_a_restart():
 
 
 def test_the_scope_names_what_a_step_may_read():
-    step = a_step("read", **{"with": {"name": "{{ target.id }}-{{ task.attempt }}"}})
+    step = a_step("read", with_={"name": "{{ target.id }}-{{ task.attempt }}"})
     offer = an_offer(target={"id": "pump-7"})
     attempt, _ = advance(an_attempt(step, target=offer.target), Started(1), AT)
     _, effects = advance(attempt, Begin(), AT)

@@ -1,5 +1,7 @@
 """Any facts in any order: an attempt keeps its promises."""
 
+from typing import Any
+
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -29,7 +31,7 @@ from gateway.domain.facts import (
 )
 from tests.kit.attempts import AT, a_step, an_attempt, later
 
-STEPS = st.lists(
+STEPS: st.SearchStrategy[Any] = st.lists(
     st.builds(
         dict,
         timeout=st.none() | st.integers(1, 20_000),

@@ -3,11 +3,11 @@
 from gateway.domain.backoff import backoff_ms, jittered_ms
 from gateway.domain.device_link import DeviceLink
 from gateway.domain.plain_json import cut, plain, size_of
-from gateway.domain.retention import to_drop
+from gateway.domain.retention import Kind, Stream, to_drop
 
 
 def test_logs_go_before_samples_and_the_backlog_before_what_is_live():
-    counts = {
+    counts: dict[tuple[Stream, Kind], int] = {
         ("live", "logs"): 5,
         ("live", "states"): 5,
         ("backlog", "logs"): 5,
@@ -35,7 +35,7 @@ def test_a_link_is_left_alone_longer_the_longer_it_is_down():
 
 
 def test_anything_becomes_bounded_json():
-    nested: list = []
+    nested: list[object] = []
     for _ in range(100):
         nested = [nested]
     value = plain({1: b"\x01", "nan": float("nan"), "deep": nested, "half": "\ud800", "big": 2**70})
