@@ -6,7 +6,7 @@ fit (another shard, an unknown gateway, a foreign session) is dropped and counte
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import Final, Never, assert_never
 
@@ -47,6 +47,8 @@ log = structlog.get_logger()
 
 COLLECT_S: Final = 0.004
 MAX_MESSAGES: Final = 500
+# Bounds how long one transaction lasts: others want to write, too.
+MAX_ITEMS: Final = 500
 # A gateway that is told a larger limit by a later cloud may come back to this one.
 MAX_PAYLOAD: Final = 4 * MAX_MESSAGE_BYTES
 MAX_WAITING: Final = 20_000
@@ -151,8 +153,8 @@ class Receiver:
                 case unknown:
                     assert_never(unknown)
         try:
-            if reports:
-                await self._store_reports(reports)
+            for chunk in _chunks(reports):
+                await self._store_reports(chunk)
             for address, hello in hellos:
                 await self._welcome(address, hello)
         except (StorageFull, StorageUnavailable) as error:
@@ -279,6 +281,22 @@ class Receiver:
     def _drop(self, why: str, **about: object) -> None:
         metrics.MQTT_DROPPED.labels(why).inc()
         log.warning("message dropped", why=why, **about)
+
+
+def _chunks(reports: Sequence[Received]) -> Iterator[list[Received]]:
+    """Reports in their order, so many at a time that they hold about `MAX_ITEMS` items."""
+    chunk: list[Received] = []
+    items = 0
+    for received in reports:
+        report = received.report
+        size = 1 + len(report.tasks) + len(report.logs) + len(report.states)
+        if chunk and items + size > MAX_ITEMS:
+            yield chunk
+            chunk, items = [], 0
+        chunk.append(received)
+        items += size
+    if chunk:
+        yield chunk
 
 
 def _accept(session: Session, batch: Sequence[Received], now: int) -> Stored:
