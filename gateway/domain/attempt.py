@@ -6,7 +6,6 @@ cancel only `always` ones. Time is measured from the first step on, and survives
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final, assert_never
 
 from pydantic import JsonValue
@@ -14,7 +13,7 @@ from pydantic import JsonValue
 from contract.lifecycle import STEP_ENDS, StepStatus, TaskStatus
 from contract.messages import Failure, OfferedStep
 from contract.template_dialect import TemplateError, is_true, render
-from gateway.domain.attempt_state import Attempt, StepState, progress_of, scope_of
+from gateway.domain.attempt_state import Attempt, StepState, progress_of, scope_of, with_changes
 from gateway.domain.backoff import backoff_ms
 from gateway.domain.facts import (
     Begin,
@@ -126,7 +125,7 @@ class _Turn:
 
     def _started(self, fact: Started) -> None:
         attempt = self._attempt
-        self._attempt = replace(
+        self._attempt = with_changes(
             attempt,
             boot=fact.boot,
             device=fact.device,
@@ -157,7 +156,7 @@ class _Turn:
                 self._proceed()
 
     def _outcome(self, fact: Done | Denied | Unanswered | LineLost | TimedOut | Stopped) -> None:
-        self._attempt = replace(self._attempt, performing=False)
+        self._attempt = with_changes(self._attempt, performing=False)
         match fact:
             case Done():
                 self._done(fact)
@@ -180,7 +179,7 @@ class _Turn:
 
     def _done(self, done: Done) -> None:
         self._keep_result(done.result)
-        self._attempt = replace(
+        self._attempt = with_changes(
             self._attempt, memory={**self._attempt.memory, **_plain_object(done.memory)}
         )
         expect = self._offered.expect
@@ -229,10 +228,10 @@ class _Turn:
             percent = min(max(percent, self._current.progress), 100)
             steps = list(self._attempt.steps)
             assert self._attempt.current is not None
-            steps[self._attempt.current] = replace(
+            steps[self._attempt.current] = with_changes(
                 self._current, progress=percent, note=plain_text(note)
             )
-            self._attempt = replace(self._attempt, steps=tuple(steps))
+            self._attempt = with_changes(self._attempt, steps=tuple(steps))
 
     def _cancel(self, mode: CancelMode, reason: str) -> None:
         attempt = self._attempt
@@ -350,7 +349,7 @@ class _Turn:
             return
         assert isinstance(parameters, dict)
         self._step(begins=self._current.begins + 1)
-        self._attempt = replace(self._attempt, performing=True)
+        self._attempt = with_changes(self._attempt, performing=True)
         self.effects.append(
             Perform(
                 step=offered.id,
@@ -410,10 +409,10 @@ class _Turn:
             changes.update(progress=100, failure=None)
         self._step(status=status, begins=0, retrying=False, **changes)
         self._set(current=None)
-        self._attempt = replace(self._attempt, performing=False)
+        self._attempt = with_changes(self._attempt, performing=False)
 
     def _end(self) -> None:
-        skipped = replace(StepState(), status=StepStatus.SKIPPED, skipped_at=self._now.wall)
+        skipped = with_changes(StepState(), status=StepStatus.SKIPPED, skipped_at=self._now.wall)
         steps = tuple(
             state if state.status in STEP_ENDS else skipped for state in self._attempt.steps
         )
@@ -448,7 +447,7 @@ class _Turn:
         return self._attempt.body.steps[self._attempt.current]
 
     def _set(self, **changes: Any) -> None:
-        changed = replace(self._attempt, **changes)
+        changed = with_changes(self._attempt, **changes)
         if changed != self._attempt:
             self._attempt = changed
             self._touched = True
@@ -456,7 +455,7 @@ class _Turn:
     def _step(self, **changes: Any) -> None:
         steps = list(self._attempt.steps)
         assert self._attempt.current is not None
-        steps[self._attempt.current] = replace(self._current, **changes)
+        steps[self._attempt.current] = with_changes(self._current, **changes)
         self._set(steps=tuple(steps))
 
     def _mark_begun(self) -> None:
@@ -474,15 +473,15 @@ class _Turn:
         if not attempt.begun or attempt.measured_to is None:
             return
         passed = max(self._now.mono - attempt.measured_to, 0)
-        self._attempt = replace(
+        self._attempt = with_changes(
             attempt, elapsed=attempt.elapsed + passed, measured_to=self._now.mono
         )
         if attempt.current is not None and not self._current.retrying:
             steps = list(attempt.steps)
-            steps[attempt.current] = replace(
+            steps[attempt.current] = with_changes(
                 self._current, try_elapsed=self._current.try_elapsed + passed
             )
-            self._attempt = replace(self._attempt, steps=tuple(steps))
+            self._attempt = with_changes(self._attempt, steps=tuple(steps))
 
     def _is_cleanup_step(self) -> bool:
         return self._attempt.outcome is not None or self._offered.always
@@ -533,7 +532,7 @@ class _Turn:
     def close(self) -> Attempt:
         attempt = self._attempt
         if self._touched:
-            return replace(
+            return with_changes(
                 attempt,
                 progress=max(attempt.progress, progress_of(attempt)),
                 revision=attempt.revision + 1,
@@ -548,7 +547,7 @@ class _Turn:
         if not _has_come_forward(self._before, attempt):
             return attempt
         unsynced = (attempt.unsynced + 1) % UNSYNCED_REVISIONS
-        return replace(
+        return with_changes(
             attempt,
             progress=max(attempt.progress, progress_of(attempt)),
             revision=attempt.revision + 1,

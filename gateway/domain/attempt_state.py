@@ -1,13 +1,25 @@
 """The state of one attempt: what the journal keeps of it, and how one begins and is closed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
 from contract.lifecycle import TASK_ENDS, StepStatus, TaskStatus
 from contract.messages import Failure, JobBody, OfferedStep, OfferedTask
 from gateway.domain.facts import CancelMode, Instant
+
+T = TypeVar("T", "StepState", "Attempt")
+
+
+def with_changes(value: T, **changes: Any) -> T:
+    """A copy with other values. `dataclasses.replace` took half the time of a task (measured)."""
+    assert changes.keys() <= value.__dict__.keys(), changes
+    copy = object.__new__(type(value))
+    copy.__dict__.update(value.__dict__)
+    copy.__dict__.update(changes)
+    return copy
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,7 @@ def accept(offer: OfferedTask, body: JobBody, boot: int, now: Instant) -> Attemp
 
 def close_by(attempt: Attempt, earlier: Attempt, now: Instant) -> Attempt:
     """End an attempt that was not needed: an earlier one succeeded after all."""
-    return replace(
+    return with_changes(
         attempt,
         status=TaskStatus.SUCCEEDED,
         steps=earlier.steps,
