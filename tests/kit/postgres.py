@@ -22,11 +22,15 @@ _FAST = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
 
 
 class PostgresServer:
-    """One server process; `create_database` gives an empty database in some 50 ms."""
+    """One server process; `create_database` gives an empty database in some 50 ms.
 
-    def __init__(self, folder: Path | None = None) -> None:
+    Unless `durable`, it does not sync: quick, and all that tests need.
+    """
+
+    def __init__(self, folder: Path | None = None, *, durable: bool = False) -> None:
         # Not under pytest's own folder: that is closed to the user the server runs as.
         self.folder = folder or Path(tempfile.mkdtemp(prefix="roundsman-postgres-"))
+        self._settings = {} if durable else _FAST
         self._server: Any = None
         self._numbers = itertools.count(1)
 
@@ -39,7 +43,7 @@ class PostgresServer:
 
             self._server = get_server(self.folder, cleanup_mode="stop")
         with self._connect() as connection:
-            for name, value in _FAST.items():
+            for name, value in self._settings.items():
                 connection.execute(f"ALTER SYSTEM SET {name} = {value}".encode())
             connection.execute("SELECT pg_reload_conf()")
         return self
