@@ -1,6 +1,6 @@
 """Gateways: created by people, welcomed when they say hello, heard while they speak."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from cloud.coordinator.access import Caller, hash_of
@@ -81,7 +81,7 @@ def accept_hello(
     row.foreign_devices = len(foreign)
     session.add(row)
     session.flush()
-    _free_forgotten(session, address, marks)
+    _free_forgotten(session, address, {mark.task for mark in marks} | keys.keys())
     places = [f"gateway:{address.gateway}", *(f"device:{device}" for device in changed)]
     tasks.unpark(session, ((address.org, place) for place in places))
     in_conflict = row.conflict_at == now
@@ -166,12 +166,11 @@ def _orphan(session: Session, address: Address, marks: Iterable[TaskMark], now: 
     )
 
 
-def _free_forgotten(session: Session, address: Address, marks: Sequence[TaskMark]) -> None:
+def _free_forgotten(session: Session, address: Address, known: Collection[str]) -> None:
     """A device held for an attempt that neither side has any more is free."""
-    listed = {mark.task for mark in marks}
     for device, task in gateways.held_devices(session, address.org, address.gateway):
         key = _key(task)
-        if task in listed or key is None:
+        if task in known or key is None:
             continue
         if not gateways.has_open_attempt(session, address.org, device, *key):
             gateways.free_device(session, address.org, device, task)

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
-from uuid import uuid4
 
 from pydantic import JsonValue
+from uuid_utils import uuid7
 
 from cloud.storage.database import Session
 from cloud.storage.dialect import any_of, change_many, fetch, fetch_one, for_update, listed
@@ -38,8 +38,9 @@ def log(
     data: Mapping[str, JsonValue] | None = None,
 ) -> None:
     """A line of our own in a run's log."""
+    # Its source is an id that grows, so that lines of the same millisecond keep their order.
     line = {
-        "journal": f"cloud-{uuid4()}",
+        "journal": f"cloud-{uuid7()}",
         "stream": "cloud",
         "number": 0,
         "org": org,

@@ -28,7 +28,7 @@ def _partial_indexes(connection: object) -> set[str]:
     found: set[str] = set()
     inspector = inspect(connection)
     for table in SQLModel.metadata.tables:
-        for index in inspector.get_indexes(table):  # type: ignore[attr-defined]
+        for index in inspector.get_indexes(table):
             options = index.get("dialect_options", {})
             if any(name.endswith("_where") and text is not None for name, text in options.items()):
                 found.add(str(index["name"]))
