@@ -51,7 +51,7 @@ from gateway.errors import (
 from gateway.journal import outbox, tasks
 from gateway.journal.database import Database
 from gateway.runner.buses import Buses
-from gateway.runner.devices import DeviceHandle
+from gateway.runner.devices import OPEN_WITHIN_S, DeviceHandle
 from gateway.runner.reach import Artifacts, StepReach
 
 DISK_FULL_RETRY_S: Final = 2.0
@@ -182,7 +182,7 @@ class Worker:
 
     async def _until_begun(self, steps: asyncio.TaskGroup) -> None:
         """Wait for whatever is in the way, saying what it is, until it begins or is handed back."""
-        waiting_since: int | None = None
+        waiting_since = self._shop.clock().mono
         while self._open and self._attempt is not None and not self._attempt.begun:
             if self._is_stopping:
                 return
@@ -191,9 +191,12 @@ class Worker:
                     Hopeless("unknown_device", f"there is no device `{self.lane}` here"), steps
                 )
                 return
-            now = self._shop.clock().mono
-            waiting_since = now if waiting_since is None else waiting_since
-            obstacle = await self._obstacle(self._shop.clock().mono - waiting_since)
+            looking = steps.create_task(self._obstacle(waiting_since), name="obstacle")
+            heard = await self._heard_before(looking, steps)
+            if heard is not None:
+                await self._take(heard, steps)
+                continue
+            obstacle = looking.result()
             if obstacle is None:
                 await self._take(Begin(), steps)
                 return
@@ -203,14 +206,26 @@ class Worker:
                 return
             late_in = max(self._attempt.start_by_at - self._shop.clock().wall, 1)
             pause = self._device.link.next_try_ms if self._device else 0
-            heard: Fact | None = None
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(max(pause, 500), late_in) / 1000):
                     heard = await self._inbox.get()
             if heard is not None:
                 await self._take(heard, steps)
 
-    async def _obstacle(self, waited_ms: int) -> str | None:
+    async def _heard_before(
+        self, looking: asyncio.Task[str | None], steps: asyncio.TaskGroup
+    ) -> Fact | None:
+        """The fact that comes before a look is done, which then ends: a cancel does not wait."""
+        hearing = steps.create_task(self._inbox.get(), name="inbox")
+        await asyncio.wait({looking, hearing}, return_when=asyncio.FIRST_COMPLETED)
+        late = looking if hearing.done() else hearing
+        late.cancel()
+        await asyncio.wait({late})
+        # What came while the waiting for it ended stays in the inbox.
+        return None if hearing.cancelled() else hearing.result()
+
+    async def _obstacle(self, waiting_since: int) -> str | None:
+        """What is in the way; a silent device is asked no longer than there is patience for."""
         if not self._shop.may_begin():
             return "in_conflict"
         handle = self._device
@@ -225,11 +240,16 @@ class Worker:
                 pass
         except DeviceUnreachable:
             return "bus_busy"
+        within_s, patience_ms = OPEN_WITHIN_S, handle.device.patience_ms
+        if patience_ms is not None:
+            left_ms = waiting_since + patience_ms - self._shop.clock().mono
+            if left_ms <= 0:
+                return None
+            within_s = min(within_s, left_ms / 1000)
         try:
-            await handle.open()
+            await handle.open(within_s)
         except DeviceUnreachable:
-            patience = handle.device.patience_ms
-            return None if patience is not None and waited_ms >= patience else "device_asleep"
+            return "device_asleep"
         return None
 
     # -- facts
@@ -351,6 +371,8 @@ class Worker:
             async with asyncio.timeout(timeout_s):
                 return _fact_of(await action.perform(call, reach))
         except TimeoutError:
+            if self._device is not None and self._device.link.status == "down":
+                return LineLost("the device did not answer", reach.sent)
             return TimedOut()
         except DeviceUnreachable as error:
             return LineLost(str(error), reach.sent)

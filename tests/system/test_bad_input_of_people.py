@@ -15,7 +15,7 @@ def test_a_malformed_job_is_refused_with_file_line_and_key(rig, tmp_path):
     document = tmp_path / "job.yaml"
     document.write_text("name: pumps\nsteps:\n  - uses: device.comand\n    with: {name: version}\n")
 
-    program = rig.cli("jobs", "create", document)
+    program = rig.cli("jobs", "create", "--file", document)
 
     assert program.returncode not in (0, None)
     assert f"{document}:3:" in program.output()

@@ -39,7 +39,7 @@ def test_every_device_ends_with_the_new_version_confirmed(
         assert steps[4].result["version"] == NEW_VERSION  # read back, not believed
         assert steps[5].result["confirmed"] is True
     rows = list(csv.DictReader(io.StringIO(rig.client.runs.report(run).decode())))
-    assert sorted(row["device"] for row in rows) == [
+    assert sorted(row["target"] for row in rows) == [
         "meter-1", "meter-2", "meter-3", "pump-1", "pump-2", "pump-3",
     ]  # fmt: skip
     assert {row["status"] for row in rows} == {"succeeded"}

@@ -4,7 +4,7 @@ import pytest
 
 from roundsman._sync.client import Roundsman
 from roundsman.errors import Conflict, NotAuthenticated
-from tests.kit.rig_jobs import firmware_job
+from tests.kit.rig_jobs import command_job, firmware_job
 from tests.kit.rig_site import smp
 
 
@@ -50,6 +50,21 @@ def test_force_stops_inside_a_step(rig):
     assert (steps["upload"].status.value, steps["upload"].failure.code) == ("failed", "interrupted")
     assert steps["test"].started_at is None
     assert rig.client.devices.get(busy).held_by is None
+
+
+@pytest.mark.row("C3")
+@pytest.mark.parametrize("force", [False, True])
+def test_a_cancel_does_not_wait_for_a_device_that_is_silent(rig, force: bool):
+    silent = smp("pump-1", faults={"silences": [{"after_requests": 1}]})
+    rig.add_gateway("north", [silent], patience="5m")
+    run = rig.start(command_job(timeout="10m"))
+    rig.wait_for_task(run, "pump-1", lambda task: task.status == "accepted", "accepted")
+
+    rig.client.runs.cancel(run, force=force)
+    ended = rig.finish(run, "cancelled", deadline_s=10)
+
+    assert ended.counts.cancelled == 1
+    assert rig.task(run, "pump-1").tries == 0
 
 
 @pytest.mark.row("C2", "C3")
