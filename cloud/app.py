@@ -215,6 +215,7 @@ class _Cloud:
     def _on_open(self) -> None:
         self._opened.set()
         self._loops.start_listening()
+        self._receiver.broker_opened()
         self._sender.wake()
 
     def _not_ready(self) -> list[str]:

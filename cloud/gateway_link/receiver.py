@@ -23,7 +23,7 @@ from cloud.storage import sessions
 from cloud.storage.database import Database, Session
 from contract import messages, topics
 from contract.failures import FAILURES
-from contract.ids import SHARDS
+from contract.ids import SHARDS, GatewayId, OrgId
 from contract.messages import (
     MAX_MESSAGE_BYTES,
     Call,
@@ -55,6 +55,8 @@ MAX_WAITING: Final = 20_000
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 ASK_AGAIN_AFTER_MS: Final = 5_000
 HELLO_WITHIN_MS: Final = 3_000
+# When all are asked at once: spread over so long for each of them, and a second at least.
+SPREAD_MS: Final = 5
 STORAGE_PAUSE_S: Final = 0.5
 
 # Reports of gateways in session, who else sent some, and what became of each of the first.
@@ -88,6 +90,7 @@ class Receiver:
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
         self._asked: dict[Address, int] = {}
+        self._asks_everybody = False
 
     def deliver(self, topic: str, payload: bytes) -> None:
         """Take one message, or drop it at once when it cannot be ours or there are too many."""
@@ -111,9 +114,19 @@ class Receiver:
             self._waiting_bytes += len(payload)
             self._arrived.set()
 
+    def broker_opened(self) -> None:
+        """Ask whoever is in session for a hello soon: what they said meanwhile is lost.
+
+        They would say it again by themselves, but only when their patience for a receipt is over.
+        """
+        self._asks_everybody = True
+        self._arrived.set()
+
     async def run(self) -> Never:
         while True:
             await self._arrived.wait()
+            if self._asks_everybody:
+                await self._ask_everybody()
             # While one batch is stored the next one gathers; the first waits a little for company.
             await asyncio.sleep(COLLECT_S)
             await self._store(self._take())
@@ -261,14 +274,27 @@ class Receiver:
         self._changes.touched(gateways={address})
         self._changes.to_send()
 
-    def _ask_for_hello(self, address: Address) -> None:
+    async def _ask_everybody(self) -> None:
+        try:
+            names = await self._database.read(sessions.everybody)
+        except StorageUnavailable as error:
+            log.warning("cannot look whom to ask for a hello", why=str(error))
+            await asyncio.sleep(STORAGE_PAUSE_S)
+            return
+        self._asks_everybody = False
+        addresses = [Address(OrgId(org), GatewayId(gateway)) for org, gateway in names]
+        ours = [address for address in addresses if address.shard in self._shards]
+        for address in ours:
+            self._ask_for_hello(address, within=max(1_000, SPREAD_MS * len(ours)))
+
+    def _ask_for_hello(self, address: Address, within: int = HELLO_WITHIN_MS) -> None:
         now = self._clock()
         if now - self._asked.get(address, 0) < ASK_AGAIN_AFTER_MS:
             return
         if len(self._asked) > MAX_WAITING:
             self._asked.clear()
         self._asked[address] = now
-        self._postman.post(address, Kind.WELCOME, Welcome(time=now, hello_within=HELLO_WITHIN_MS))
+        self._postman.post(address, Kind.WELCOME, Welcome(time=now, hello_within=within))
 
     def _answer(self, address: Address, call: Call) -> None:
         """Refuse a call: this release performs none, and silence would cost the step its time."""

@@ -16,3 +16,9 @@ def current(session: Session, names: Iterable[tuple[str, str]]) -> dict[tuple[st
         ids=listed(session, sorted({gateway for _, gateway in wanted})),
     )
     return {(row.org, row.id): row.session for row in rows if (row.org, row.id) in wanted}
+
+
+def everybody(session: Session) -> list[tuple[str, str]]:
+    """`(org, gateway)` of all that are in a session, by their names."""
+    rows = fetch(session, "SELECT org, id FROM gateways WHERE session IS NOT NULL ORDER BY org, id")
+    return [(row.org, row.id) for row in rows]

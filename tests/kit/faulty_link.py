@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -197,7 +198,9 @@ class FaultyLink:
         back = self._loop.create_task(self._pump(from_target, client, connection, to_target=False))
         connection.pumps += [there, back]
         try:
-            await asyncio.gather(there, back)
+            # Cancelled only by `close`; Python 3.11's streams would log that as an error.
+            with suppress(asyncio.CancelledError):
+                await asyncio.gather(there, back)
         finally:
             there.cancel()
             back.cancel()

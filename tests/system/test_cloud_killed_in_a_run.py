@@ -41,6 +41,7 @@ def test_what_ended_while_the_cloud_was_down_is_told_once_it_is_back(rig):
     rig.cloud.kill_9()
     site.wait_for_truth("pump-1", lambda truth: truth["version"] == "2.0.0" and truth["confirmed"])
     rig.start_cloud()
-    rig.finish(run)
+    # It asks for hellos, and waits for no gateway's patience for a receipt (10 s).
+    rig.finish(run, deadline_s=9)
 
     assert rig.task(run, "pump-1").tries == 1

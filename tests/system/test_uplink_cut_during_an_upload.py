@@ -12,7 +12,7 @@ from tests.kit.rig_site import smp
 
 @pytest.mark.row("E1", "C9")
 def test_the_gateway_finishes_offline_and_one_report_brings_the_result(rig):
-    site = rig.add_gateway("north", [smp("pump-1", turnaround="25ms")], uplink=True)
+    site = rig.add_gateway("north", [smp("pump-1", turnaround="12ms")], uplink=True)
     rig.push_image()
     run = rig.start(firmware_job())
     site.devices.wait_for("pump-1", "chunks_received", 3)

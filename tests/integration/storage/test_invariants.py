@@ -137,6 +137,9 @@ class Story:
         """Every story can be brought to an end: nothing is wedged."""
         for _ in range(60):
             self.later(70_000)
+            for name in GATEWAYS:
+                # Frees what an unconfirmed cancel still holds: the gateway no longer lists it.
+                self.hello(name, wiped=False)
             self.watch()
             self.dispatch()
             self.send()
@@ -157,9 +160,7 @@ class Story:
             shown = self.world.run(run)
             assert shown.ended_at, (shown, self.world.sql("SELECT * FROM tasks"))
             assert shown.status is not RunStatus.CANCELLING
-        held = self.world.sql("SELECT held_by FROM devices WHERE held_by IS NOT NULL")
-        unconfirmed = self.world.sql("SELECT 1 FROM attempts WHERE failure_code = 'unconfirmed'")
-        assert not held or unconfirmed
+        assert self.world.sql("SELECT held_by FROM devices WHERE held_by IS NOT NULL") == []
 
 
 def play(url: str, moves: list[tuple[Any, ...]]) -> None:
