@@ -111,6 +111,42 @@ _KINDS: Final = (
         "The run expired before the task ended.",
         "Start a new run, or retry the failed tasks, with a later `expires_at`.",
     ),
+    FailureKind(
+        "acknowledged_as_failed",
+        "The task was acknowledged as a failure.",
+        "The text is what whoever acknowledged it had to say.",
+    ),
+    # What steps ask of others
+    FailureKind(
+        "call_refused",
+        "The cloud refused what the step asked of it.",
+        "The text says why; correct the job, or what is in the way, and retry.",
+    ),
+    FailureKind(
+        "cloud_unreachable",
+        "The cloud did not answer what the step asked of it.",
+        "Check the gateway's uplink, or give the step more time.",
+    ),
+    FailureKind(
+        "http_failed",
+        "The web service could not be asked, or answered with an error.",
+        "The step's result holds its answer; check address, credentials and the service.",
+    ),
+    FailureKind(
+        "address_refused",
+        "The gateway is not allowed to connect to this address.",
+        "Add the network to `http.allow` of the gateway if steps may reach it.",
+    ),
+    FailureKind(
+        "broker_unavailable",
+        "The gateway has no local broker, or it does not answer.",
+        "Configure `local_broker` on the gateway, or look why it is down.",
+    ),
+    FailureKind(
+        "mail_failed",
+        "The mail could not be handed to the server.",
+        "Check `smtp` in the gateway's configuration, and the addresses.",
+    ),
     # The gateway and the cloud
     FailureKind(
         "gateway_lost",

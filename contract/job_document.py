@@ -155,6 +155,9 @@ class Step(Section):
     retry: StepRetry = StepRetry()
     always: bool = False
     on_failure: bool = False
+    key: TemplateText | None = Field(
+        default=None, description="names what the step asks of the cloud, so that it happens once"
+    )
     name: str | None = Field(default=None, max_length=256)
     help: str | None = Field(default=None, max_length=4096)
 
@@ -200,7 +203,22 @@ class Schedule(Section):
 
 
 class Trigger(Section):
+    """Another job, started when something happens. Its `context` goes over that job's own.
+
+    Templates in it see `ctx` and `run`, those of the run that the trigger stands on.
+    """
+
     run: Id
+    context: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+RunEnd = Literal["succeeded", "partially_succeeded", "failed", "cancelled", "replaced"]
+
+
+class CompletionTrigger(Trigger):
+    """Fires when a run has ended; `when` names the ends, if not all but cancelled and replaced."""
+
+    when: list[RunEnd] | None = Field(default=None, min_length=1)
 
 
 class JobDocument(Section):
@@ -220,8 +238,8 @@ class JobDocument(Section):
     steps: list[Step] | dict[Id, list[Step]]
     accumulator: TemplateText | None = None
     schedule: Schedule | None = None
-    on_timeout: list[Trigger] = Field(default_factory=list)
-    on_complete: list[Trigger] = Field(default_factory=list)
+    on_timeout: list[Trigger] = Field(default_factory=list, max_length=20)
+    on_complete: list[CompletionTrigger] = Field(default_factory=list, max_length=20)
     replaces: list[Id] = Field(default_factory=list)
     sinks: list[dict[str, JsonValue]] = Field(default_factory=list)
 
@@ -260,7 +278,24 @@ def problems(document: JobDocument) -> list[tuple[Place, str]]:
             seen.add(step.id or "")
     for place, text in _texts(("targets", "query"), document.targets.query):
         found.extend(_template_problems(place, text))
+    found.extend(_trigger_problems(document))
     return found
+
+
+def _trigger_problems(document: JobDocument) -> Iterator[tuple[Place, str]]:
+    for kind, triggers in (("on_timeout", document.on_timeout), ("on_complete", document.on_complete)):
+        for index, trigger in enumerate(triggers):
+            for place, text in _texts((kind, index, "context"), dict(trigger.context)):
+                try:
+                    others = sorted(check(text) - {"ctx", "run"})
+                except TemplateInvalid as error:
+                    yield place, str(error)
+                    continue
+                if others:
+                    yield place, f"a trigger can use ctx and run, not {', '.join(others)}"
+            if "trigger" in trigger.context:
+                place = Place((kind, index, "context", "trigger"))
+                yield place, "`trigger` is what we tell the other job; choose another name"
 
 
 def _step_problems(at: Place, step: Step) -> Iterator[tuple[Place, str]]:
@@ -296,15 +331,12 @@ def not_performed(document: JobDocument) -> list[Place]:
     """Places of the document that this release reads but does not perform."""
     given = document.model_dump(by_alias=True, exclude_defaults=True, exclude_none=True)
     places = [Place(key) for key in _NOT_PERFORMED if _at(given, key) not in (None, [], {}, False)]
-    if document.targets.resource != "device":
-        places.append(Place(("targets", "resource")))
     if not isinstance(document.steps, list):
         places.append(Place(("steps",)))
     return places
 
 
 _NOT_PERFORMED: Final[tuple[tuple[str, ...], ...]] = (
-    ("targets", "table"),
     ("targets", "items"),
     ("targets", "continuous"),
     ("context_schema",),
@@ -315,14 +347,11 @@ _NOT_PERFORMED: Final[tuple[tuple[str, ...], ...]] = (
     ("iteration", "offline_after"),
     ("iteration", "batch"),
     ("iteration", "delay"),
-    ("iteration", "acknowledge"),
     ("rollout", "waves"),
     ("rollout", "rate"),
     ("rollout", "abort"),
     ("accumulator",),
     ("schedule",),
-    ("on_timeout",),
-    ("on_complete",),
     ("replaces",),
     ("sinks",),
 )
@@ -361,6 +390,7 @@ def _offered(step: Step, step_id: str) -> OfferedStep:
         retry=retry,
         always=step.always,
         on_failure=step.on_failure,
+        key=step.key,
         **fields,
     )
 

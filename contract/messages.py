@@ -282,6 +282,18 @@ class OfferedStep(Part):
     retry: OfferedRetry = OfferedRetry()
     always: bool = False
     on_failure: bool = False
+    key: Text | None = None
+
+
+class OfferedAcknowledge(Part):
+    """Explicit mode: the task is closed by an acknowledgment, after its steps.
+
+    A message on `topic` (a template) of the gateway's local broker for which `match` (an
+    expression over `payload` and `topic`) holds is one.
+    """
+
+    topic: Text | None = None
+    match: Text | None = None
 
 
 class ArtifactRef(Part):
@@ -301,10 +313,14 @@ class JobBody(Part):
     context: dict[str, JsonValue] = Field(default_factory=dict)
     artifacts: dict[str, ArtifactRef] = Field(default_factory=dict)
     keep_response: bool = True
+    acknowledge: OfferedAcknowledge | None = None
 
 
 class OfferedTask(Part):
-    """One attempt, offered. `start_by` is the time left to begin a step; then hand it back."""
+    """One attempt, offered. `start_by` is the time left to begin a step; then hand it back.
+
+    With `acknowledgment_token` a third party may close this attempt, in explicit mode.
+    """
 
     task: Id
     attempt: Annotated[int, Field(ge=1)]
@@ -319,6 +335,7 @@ class OfferedTask(Part):
     timeout: Millis = 60_000
     start_by: Millis = 900_000
     priority: Annotated[int, Field(ge=0, le=9)] = 1
+    acknowledgment_token: Word | None = None
 
 
 class Offer(Message):

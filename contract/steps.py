@@ -4,11 +4,20 @@ The cloud checks a job against this table when it is saved; the gateway performs
 may hold `{{ }}`, so a model checks names and, where a value is no template, its type.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from contract.durations import Duration
 
@@ -19,6 +28,16 @@ class AfterRestart(StrEnum):
     REPEAT = "repeat"  # harmless: do it again
     RESUME = "resume"  # ask the device how far it is, and go on from there
     ASK = "ask"  # it may have happened: read back; if that cannot tell, the attempt is interrupted
+
+
+MAX_LOOP: Final = 1000
+MAX_AT_ONCE: Final = 100
+# What a loop may perform: nothing that moves firmware, ends the task, or loops itself.
+LOOPED: Final = frozenset(
+    {"device.command", "flow.check", "flow.delay", "flow.log", "flow.set", "http.request",
+     "mqtt.await", "mqtt.publish", "notify.email", "fleet.tag", "fleet.set", "fleet.record_state",
+     "fleet.delete", "fleet.acknowledge", "fleet.run_job", "fleet.cancel_run"}
+)  # fmt: skip
 
 
 class Parameters(BaseModel):
@@ -100,15 +119,170 @@ class LogParameters(Parameters):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 
+class AcknowledgeParameters(Parameters):
+    """flow.acknowledge: close the task, as success or failure, once its steps are done."""
+
+    success: bool | Template = True
+    result: JsonValue = None
+    accumulator: JsonValue = None
+    text: str = Field(default="", max_length=4096)
+
+
+class InnerStep(Parameters):
+    """The step that a loop performs for each item; its values are rendered with `item`, `index`.
+
+    `carried` holds what the element before handed on, in serial mode.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    uses: Annotated[str, StringConstraints(pattern=r"^[a-z_]+\.[a-z_]+$")]
+    with_: dict[str, JsonValue] = Field(default_factory=dict, alias="with")
+    when: str | None = Field(default=None, max_length=4096)
+    expect: str | None = Field(default=None, max_length=4096)
+    key: str | None = Field(default=None, max_length=256)
+
+    @model_validator(mode="after")
+    def _check(self) -> "InnerStep":
+        if self.uses not in LOOPED:
+            raise ValueError(f"`{self.uses}` cannot stand in a loop; what can: {sorted(LOOPED)}")
+        for keys, message in problems_of(self.uses, dict(self.with_)):
+            raise ValueError(f"with.{'.'.join(str(key) for key in keys)}: {message}")
+        return self
+
+
+class ForEachParameters(Parameters):
+    """flow.for_each: one step for each item; the result is the array of results, in that order.
+
+    An element that failed has `{"error": {"code", "text"}}` in its place, one that was never
+    reached null. `carry` is what the first element finds as `carried`, `next` computes what the
+    next one finds.
+    """
+
+    items: Annotated[list[JsonValue], Field(max_length=MAX_LOOP)] | Template
+    step: InnerStep
+    mode: Literal["serial", "parallel"] = "serial"
+    concurrency: Annotated[int, Field(ge=1, le=MAX_AT_ONCE)] | Template = 5
+    on_error: Literal["stop", "keep"] = "stop"
+    carry: JsonValue = None
+    next: str | None = Field(default=None, max_length=4096)
+
+    @model_validator(mode="after")
+    def _check(self) -> "ForEachParameters":
+        if self.mode == "parallel" and (self.next is not None or self.carry is not None):
+            raise ValueError("only a serial loop hands a value on")
+        return self
+
+
+class RequestParameters(Parameters):
+    """http.request: ask a web service. The result holds `status`, `headers` and `body`.
+
+    A body that is JSON comes parsed. Unless `accept` names the status, one of 400 and above fails.
+    """
+
+    url: str = Field(min_length=1, max_length=8192)
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
+    headers: dict[str, str] = Field(default_factory=dict)
+    query: dict[str, JsonValue] | Template = Field(default_factory=dict)
+    json_: JsonValue = Field(default=None, alias="json")
+    text: str | None = None
+    accept: list[Annotated[int, Field(ge=100, le=599)]] = Field(default_factory=list)
+    max_bytes: Annotated[int, Field(ge=1, le=1_000_000)] = 65_536
+    redirects: Annotated[int, Field(ge=0, le=5)] = 0
+    timeout: Timeout | Template = Field(default="30s")
+
+
+class PublishParameters(Parameters):
+    """mqtt.publish: a message on the gateway's local broker; what is no text becomes JSON."""
+
+    topic: str = Field(min_length=1, max_length=1024)
+    payload: JsonValue = ""
+    qos: Literal[0, 1] = 1
+    retain: bool = False
+
+
+class AwaitParameters(Parameters):
+    """mqtt.await: wait for a message on the local broker that matches; its payload is the result.
+
+    `publish` is sent once we listen. `match` is an expression over `payload` and `topic`.
+    """
+
+    topic: str = Field(min_length=1, max_length=1024)
+    match: str | None = Field(default=None, max_length=4096)
+    publish: PublishParameters | None = None
+    timeout: Timeout | Template | None = None
+
+
+class EmailParameters(Parameters):
+    """notify.email: send a mail through the gateway's `smtp` server."""
+
+    to: Annotated[list[str], Field(min_length=1, max_length=100)] | str
+    subject: str = Field(max_length=998)
+    text: str = Field(default="", max_length=65_536)
+
+
+class OnDevice(Parameters):
+    device: str | None = Field(default=None, description="the task's own if not given")
+
+
+class TagParameters(OnDevice):
+    """fleet.tag: set tags of a device; null takes one away."""
+
+    tags: dict[str, JsonValue] | Template
+
+
+class SetAttributesParameters(OnDevice):
+    """fleet.set: set attributes of a device; null takes one away."""
+
+    attributes: dict[str, JsonValue] | Template
+
+
+class RecordStateParameters(OnDevice):
+    """fleet.record_state: note values of a device's state."""
+
+    values: dict[str, JsonValue] | Template
+
+
+class DeleteParameters(OnDevice):
+    """fleet.delete: forget a device that no gateway owns any more."""
+
+
+class AcknowledgeTaskParameters(Parameters):
+    """fleet.acknowledge: close a task of another run that awaits its acknowledgment."""
+
+    task: str = Field(min_length=1, max_length=256)
+    success: bool | Template = True
+    result: JsonValue = None
+    accumulator: JsonValue = None
+    text: str = Field(default="", max_length=4096)
+
+
+class RunJobParameters(Parameters):
+    """fleet.run_job: start a run of another job; the result is its id as `run`."""
+
+    job: str = Field(min_length=1, max_length=256)
+    context: dict[str, JsonValue] | Template | None = None
+    query: JsonValue = None
+
+
+class CancelRunParameters(Parameters):
+    """fleet.cancel_run: cancel a run, by default the task's own."""
+
+    run: str | None = None
+    force: bool = False
+    reason: str = Field(default="", max_length=500)
+
+
 @dataclass(frozen=True)
 class Verb:
-    """One verb of the step library."""
+    """One verb of the step library. `raw` parameters are rendered by the action, not before it."""
 
     name: str
     parameters: type[Parameters]
     after_restart: AfterRestart
     summary: str
     macro: bool = False
+    raw: frozenset[str] = frozenset()
 
 
 _R = AfterRestart
@@ -126,7 +300,22 @@ _VERBS: Final = (
     Verb("flow.check", CheckParameters, _R.REPEAT, "fail unless something is true"),
     Verb("flow.set", SetParameters, _R.REPEAT, "compute values for later steps"),
     Verb("flow.log", LogParameters, _R.REPEAT, "write a line into the task's log"),
-)
+    Verb("flow.acknowledge", AcknowledgeParameters, _R.REPEAT, "say how the task ends"),
+    Verb("flow.for_each", ForEachParameters, _R.ASK, "perform a step for each item",
+         raw=frozenset({"step", "next"})),
+    Verb("http.request", RequestParameters, _R.ASK, "ask a web service"),
+    Verb("mqtt.publish", PublishParameters, _R.REPEAT, "publish a message, at least once"),
+    Verb("mqtt.await", AwaitParameters, _R.REPEAT, "wait for a message that matches",
+         raw=frozenset({"match"})),
+    Verb("notify.email", EmailParameters, _R.ASK, "send a mail"),
+    Verb("fleet.tag", TagParameters, _R.REPEAT, "set tags of a device"),
+    Verb("fleet.set", SetAttributesParameters, _R.REPEAT, "set attributes of a device"),
+    Verb("fleet.record_state", RecordStateParameters, _R.REPEAT, "note a device's state"),
+    Verb("fleet.delete", DeleteParameters, _R.REPEAT, "forget a device"),
+    Verb("fleet.acknowledge", AcknowledgeTaskParameters, _R.REPEAT, "close a task of another run"),
+    Verb("fleet.run_job", RunJobParameters, _R.REPEAT, "start a run of another job"),
+    Verb("fleet.cancel_run", CancelRunParameters, _R.REPEAT, "cancel a run"),
+)  # fmt: skip
 
 VERBS: Final = {verb.name: verb for verb in _VERBS}
 PERFORMED: Final = frozenset(verb.name for verb in _VERBS if not verb.macro)
@@ -134,6 +323,8 @@ PERFORMED: Final = frozenset(verb.name for verb in _VERBS if not verb.macro)
 
 def problems_of(uses: str, parameters: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
     """What is wrong with a step's `with`: pairs of key path and message; empty when it is right."""
+    if uses not in VERBS:
+        return [(("uses",), f"`{uses}` is no step")]
     try:
         VERBS[uses].parameters.model_validate(parameters)
     except ValidationError as error:
@@ -147,3 +338,10 @@ def problems_of(uses: str, parameters: dict[str, Any]) -> list[tuple[tuple[str |
 def _keys_of(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
     # pydantic appends the branch of a union to the place of the value; a person has not written it
     return location[:1]
+
+
+def verbs_in(uses: str, parameters: Mapping[str, Any]) -> frozenset[str]:
+    """The verb of a step, and of the step that it loops over."""
+    inner = parameters.get("step") if uses == "flow.for_each" else None
+    looped = inner.get("uses") if isinstance(inner, Mapping) else None
+    return frozenset({uses, looped} if isinstance(looped, str) else {uses})
