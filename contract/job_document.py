@@ -283,7 +283,10 @@ def problems(document: JobDocument) -> list[tuple[Place, str]]:
 
 
 def _trigger_problems(document: JobDocument) -> Iterator[tuple[Place, str]]:
-    for kind, triggers in (("on_timeout", document.on_timeout), ("on_complete", document.on_complete)):
+    for kind, triggers in (
+        ("on_timeout", document.on_timeout),
+        ("on_complete", document.on_complete),
+    ):
         for index, trigger in enumerate(triggers):
             for place, text in _texts((kind, index, "context"), dict(trigger.context)):
                 try:
@@ -352,7 +355,6 @@ _NOT_PERFORMED: Final[tuple[tuple[str, ...], ...]] = (
     ("rollout", "abort"),
     ("accumulator",),
     ("schedule",),
-    ("replaces",),
     ("sinks",),
 )
 

@@ -54,7 +54,19 @@ RUN_MOVES: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
     R.PAUSING: frozenset(
         {R.PAUSED, R.RUNNING, R.CANCELLING, R.SUCCEEDED, R.PARTIALLY_SUCCEEDED, R.FAILED}
     ),
-    R.PAUSED: frozenset({R.RUNNING, R.CANCELLING, R.SUCCEEDED, R.PARTIALLY_SUCCEEDED, R.FAILED}),
+    # One paused before its start goes back to waiting for it, or ends without having begun.
+    R.PAUSED: frozenset(
+        {
+            R.RUNNING,
+            R.SCHEDULED,
+            R.CANCELLING,
+            R.CANCELLED,
+            R.REPLACED,
+            R.SUCCEEDED,
+            R.PARTIALLY_SUCCEEDED,
+            R.FAILED,
+        }
+    ),
     R.CANCELLING: frozenset({R.CANCELLED, R.REPLACED}),
     # "retry failed" opens an ended run again; nothing else does.
     R.SUCCEEDED: frozenset({R.RUNNING}),

@@ -70,13 +70,17 @@ class TaskMark(Part):
 
 
 class InventoryDevice(Part):
-    """A device this gateway owns, as its configuration and its driver know it."""
+    """A device this gateway owns, as its configuration and its driver know it.
+
+    Devices of one gateway with the same `bus` share a line, and take turns on it.
+    """
 
     id: Id
     type: Word = ""
     name: Word = ""
     driver: Word = ""
     address: Text = ""
+    bus: Word = ""
     tags: dict[str, JsonValue] = Field(default_factory=dict)
     attributes: dict[str, JsonValue] = Field(default_factory=dict)
     link: Literal["unknown", "up", "down"] = "unknown"

@@ -15,6 +15,15 @@ class WaitKind:
 
 _KINDS: Final = (
     WaitKind("start", "The run's start is not reached.", "The start time comes."),
+    WaitKind("previous_run", "A run of the job is in flight.", "That run ends."),
+    WaitKind("replacing", "It takes over from a run in flight.", "That run ends."),
+    WaitKind("job_paused", "The job is paused.", "A person resumes the job."),
+    WaitKind("turn", "It runs one task at a time, in order.", "The tasks before it end."),
+    WaitKind("delay", "A slot rests after its last task.", "The delay passes."),
+    WaitKind("per_bus", "Its line has as many tasks as allowed.", "One of them ends."),
+    WaitKind("per_site", "Its site has as many tasks as allowed.", "One of them ends."),
+    WaitKind("hold", "A hold is set on it.", "A person lifts the hold, or it runs out."),
+    WaitKind("emergency_stop", "The emergency stop is set.", "A person releases it."),
     WaitKind("creating", "The run's tasks are still being created.", "All tasks exist."),
     WaitKind("paused", "The run is paused.", "A person resumes the run."),
     WaitKind("cancelling", "The run is being cancelled.", "Tasks in flight end."),

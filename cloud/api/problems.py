@@ -21,7 +21,11 @@ _HELP: Final = {
     "printed when the service first started.",
     "not_permitted": "Use a token whose role allows this.",
     "changed": "Read it again, apply your change to what is there now, and send that.",
-    "run_in_flight": "Wait for that run, or cancel it first.",
+    "run_in_flight": "Wait for that run, cancel it first, or start with `replace`.",
+    "job_paused": "Resume the job first.",
+    "retry_going_on": "Try again in a moment.",
+    "link_expired": "Open the run and make a new link.",
+    "wait_timed_out": "Ask again: the run goes on.",
     "name_taken": "Choose another name: what a name stands for never changes.",
     "storage_full": "Make room on the service's disk, then try again: nothing was stored.",
     "unavailable": "Try again in a moment.",
@@ -81,6 +85,8 @@ def _headers_of(code: str) -> dict[str, str]:
 
 async def _cloud_error(request: Request, error: Exception) -> Response:
     match error:
+        case errors.Gone(code=code):
+            return problem_response(request, code, str(error))
         case errors.NotFound():
             return problem_response(request, "not_found", str(error))
         case errors.Invalid(code=code, items=items):

@@ -8,6 +8,7 @@ from pydantic.json_schema import models_json_schema
 
 from cloud.api import (
     artifacts,
+    control,
     devices,
     downloads,
     events,
@@ -22,13 +23,14 @@ from cloud.api.access import caller_of
 from cloud.api.problems import install_problems
 from contract.http.fleet import NewGateway
 from contract.http.problems import MEDIA_TYPE, Problem
-from contract.http.runs import CancelRun, StartRun
+from contract.http.runs import CancelRun, ChangeRun, PauseRun, RetryRun, StartRun
 from contract.job_document import JobDocument
 
 BASE: Final = "/api/v1"
 V1: Final[tuple[APIRouter, ...]] = (
     jobs.router,
     runs.router,
+    control.router,
     run_reports.router,
     tasks.router,
     devices.router,
@@ -38,7 +40,7 @@ V1: Final[tuple[APIRouter, ...]] = (
 )
 BESIDE: Final[tuple[APIRouter, ...]] = (downloads.router, health.router)
 # Bodies that routes read by themselves, so that errors name line and column.
-BODIES: Final = (JobDocument, StartRun, CancelRun, NewGateway)
+BODIES: Final = (JobDocument, StartRun, CancelRun, ChangeRun, PauseRun, RetryRun, NewGateway)
 
 
 def install(app: FastAPI) -> None:

@@ -1,4 +1,4 @@
-"""The background loops: they fill runs, offer tasks, sweep cancels, end runs and watch deadlines.
+"""The background loops: they start and fill runs, offer tasks, sweep, end runs, watch deadlines.
 
 Whoever holds the lease works; the others wait for it. A loop's trouble is logged and kept from the
 others, and each looks into the database anew: nothing is remembered between two rounds.
@@ -11,7 +11,7 @@ from typing import Concatenate, Final, Never, ParamSpec, TypeVar
 
 import structlog
 
-from cloud.coordinator import dispatch, leases, runs
+from cloud.coordinator import control, dispatch, leases, runs, triggers
 from cloud.coordinator.changes import Changes
 from cloud.coordinator.leases import LeaseLost
 from cloud.domain.dispatch import SILENCE_MS
@@ -32,19 +32,26 @@ AFTER_TROUBLE_S: Final = 1.0
 
 
 class Loops:
-    """Run by `app.py` as one task. `holder` names this process; `clock` gives milliseconds."""
+    """Run by `app.py` as one task. `holder` names this process; `clock` gives milliseconds.
+
+    `address` is ours as others reach it, for links; it is known once we listen.
+    """
 
     def __init__(
         self,
         database: Database,
         changes: Changes,
         clock: Callable[[], int],
+        new_id: Callable[[], str],
         holder: str,
         silence: int = SILENCE_MS,
+        address: Callable[[], str] = lambda: "",
     ) -> None:
         self._database = database
+        self._address = address
         self._changes = changes
         self._clock = clock
+        self._new_id = new_id
         self._holder = holder
         self._silence = silence
         self._term: int | None = None
@@ -57,6 +64,7 @@ class Loops:
                 group.create_task(self._lease(), name="coordinator.lease")
                 group.create_task(self._woken(self.advance_runs), name="coordinator.runs")
                 group.create_task(self._woken(self.offer), name="coordinator.dispatch")
+                group.create_task(self._woken(self.fire_triggers), name="coordinator.triggers")
                 group.create_task(self._timed(self.watch), name="coordinator.watch")
         finally:
             if self._term is not None:
@@ -85,14 +93,17 @@ class Loops:
         return done.more
 
     async def advance_runs(self) -> bool:
-        """Create tasks, sweep cancels and end runs, a chunk of each run."""
+        """Start what is due, create tasks, sweep and end runs, a chunk of each run."""
         now, more = self._clock(), False
         touched: set[str] = set()
+        for run in await self._database.read(stored_runs.to_start, now):
+            if await self._do(control.start_due, run, now):
+                touched.add(run)
         for run in await self._database.read(stored_runs.to_fill):
             more |= await self._do(runs.create_tasks, run, now)
             touched.add(run)
         for run in await self._database.read(stored_runs.to_sweep):
-            more |= await self._do(runs.sweep_cancelled, run, now)
+            more |= await self._do(runs.sweep, run, now)
             touched.add(run)
             self._changes.to_send()
         for run in await self._database.read(stored_runs.to_settle, now):
@@ -102,6 +113,12 @@ class Loops:
                 touched.add(run)
         self._changes.touched(touched)
         return more
+
+    async def fire_triggers(self) -> bool:
+        """Start or extend the runs of jobs that have a trigger on what has happened."""
+        fired = await self._do(triggers.fire, self._clock(), self._new_id, self._address())
+        self._changes.touched(fired.runs)
+        return fired.more
 
     async def watch(self) -> None:
         """Wake what is parked at gateways online, and end what is silent past its deadline."""

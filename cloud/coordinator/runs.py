@@ -11,7 +11,9 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from cloud.coordinator import armed, control
 from cloud.coordinator.access import Caller
+from cloud.coordinator.targets import resolve
 from cloud.domain import runs as rules
 from cloud.domain.counts import Deltas, ended_status
 from cloud.domain.tasks import close
@@ -29,7 +31,6 @@ from contract.http.runs import CancelRun, Run, StartRun
 from contract.job_document import DEFAULT_EXPIRY, JobDocument
 from contract.lifecycle import RunStatus, TaskStatus
 from contract.messages import ArtifactRef, Failure
-from contract.template_dialect import TemplateError
 
 CHUNK: Final = 5_000
 EXPIRED: Final = Failure(code="expired", text="the run expired")
@@ -42,30 +43,41 @@ def start_run(
 ) -> Run:
     """Freeze a job into a run; its tasks are created by `create_tasks`.
 
-    The same run id again returns the run as it is. Raises NotFound for the job, Conflict
-    ("run_in_flight" with the run, "name_taken"), Invalid ("document_invalid", "unknown_artifact",
-    "image_invalid"); then nothing is created.
+    One that is to start later, or takes over from a run in flight, waits as `scheduled` until
+    `control.start_due` starts it. The same run id again returns the run as it is. Raises NotFound
+    for the job, Conflict ("run_in_flight" with the run, "job_paused", "name_taken"), Invalid
+    ("document_invalid", "unknown_artifact", "image_invalid"); then nothing is created.
     """
     existing = session.get(RunRow, run_id)
     if existing is not None:
         if (existing.org, existing.job) != (caller.org, job_id):
             raise Conflict("name_taken", f"the id {run_id} is another run's")
         return views.get_run(session, caller.org, run_id, now)
-    job = jobs.get_job(session, caller.org, job_id)
+    job = jobs.get_job(session, caller.org, job_id, lock=True)
     if job is None:
         raise NotFound(f"job `{job_id}`")
+    if job.paused_at is not None:
+        raise Conflict("job_paused", f"job `{job_id}` is paused by {job.paused_by}")
+    starts_at = rules.starts_at(start, now)
     in_flight = jobs.run_in_flight(session, caller.org, job_id)
-    if in_flight is not None:
+    if in_flight is not None and starts_at is None and not start.replace:
         raise _in_flight(job_id, in_flight)
     document = JobDocument.model_validate(json.loads(job.document))
     row = _frozen(session, caller, job_id, document, start, run_id, now)
+    row.starts_at = starts_at
+    others = [job_id, *document.replaces] if start.replace else document.replaces
+    takes_over = control.replace_runs(session, caller, row, others, now)
+    if starts_at is None and not takes_over:
+        row.status, row.started_at = RunStatus.RUNNING, now
     if not jobs.insert(session, row):
         # Somebody else was faster; the index lets one of us through.
         raise _in_flight(job_id, jobs.run_in_flight(session, caller.org, job_id) or "")
     job.last_run, job.last_run_at = run_id, now
     session.add(job)
     session.flush()
-    reports.log(session, caller.org, run_id, now, "run started", data={"by": caller.name})
+    armed.arm(session, row, document)
+    said = "run started" if row.started_at is not None else "run asked for"
+    reports.log(session, caller.org, run_id, now, said, data={"by": caller.name})
     return views.get_run(session, caller.org, run_id, now)
 
 
@@ -84,49 +96,46 @@ def _frozen(
 ) -> RunRow:
     context = document.context if start.context is None else start.context
     scope: dict[str, JsonValue] = {"ctx": context, "run": {"id": run, "job": job}}
-    query = _render_query(document.targets.query if start.query is None else start.query, scope)
+    found = resolve(session, caller.org, document.targets, scope, start.query)
     steps = rules.offered_steps(document)
     artifacts = _resolve_artifacts(session, caller.org, document, scope)
     body = rules.job_body(run, job, document, steps, context, artifacts)
     iteration = document.iteration
+    lasts = rules.millis(start.expires_after or DEFAULT_EXPIRY)
     return RunRow(
         id=run,
         org=caller.org,
         job=job,
         name=document.name,
         type=document.type,
-        status=RunStatus.RUNNING,
+        status=RunStatus.SCHEDULED,
         priority=rules.PRIORITIES[start.priority or document.priority],
         document=to_json(document.model_dump(mode="json", by_alias=True, exclude_defaults=True)),
-        query=to_json(queries.to_json(query)),
+        resource=found.shape.resource,
+        target_table=found.table,
+        query=to_json(queries.to_json(found.query)),
         context=to_json(context),
         body=body.model_dump_json(by_alias=True, exclude_defaults=True),
         body_hash=body.hash,
         verbs=to_json(sorted({step.uses for step in steps})),
-        concurrency=iteration.concurrency,
+        concurrency=1 if iteration.mode == "serial" else iteration.concurrency,
         per_gateway=iteration.per_gateway,
         timeout=rules.millis(iteration.timeout),
         start_by=rules.millis(iteration.start_by),
         retry=runs.retry_json(rules.retry_policy(document.retry)),
         attempts=document.retry.attempts,
+        serial=iteration.mode == "serial",
+        delay=rules.millis(iteration.delay),
+        offline=iteration.offline,
+        offline_after=rules.millis(iteration.offline_after),
+        per_bus=iteration.per_bus,
+        per_site=iteration.per_site,
         created_at=now,
-        started_at=now,
-        expires_at=now + rules.millis(DEFAULT_EXPIRY),
+        expires_after=lasts,
+        expires_at=(rules.starts_at(start, now) or now) + lasts,
         run_by=caller.id,
         run_by_name=caller.name,
     )
-
-
-def _render_query(query: JsonValue, scope: Mapping[str, JsonValue]) -> queries.Query:
-    if query is None:
-        return queries.EVERYTHING
-    try:
-        return queries.render_query(query, scope)
-    except queries.QueryInvalid as error:
-        key = f"targets.query.{error.path}" if error.path else "targets.query"
-        raise _invalid("document_invalid", key, error.reason) from error
-    except TemplateError as error:
-        raise _invalid("document_invalid", "targets.query", str(error)) from error
 
 
 def _resolve_artifacts(
@@ -154,12 +163,13 @@ def _invalid(code: str, key: str, message: str) -> Invalid:
 
 
 def create_tasks(session: Session, run_id: str, now: int, limit: int = CHUNK) -> bool:
-    """Create tasks for the next `limit` devices looked at; says whether there are more."""
+    """Create tasks for the next `limit` targets looked at; says whether there are more."""
     run = runs.get(session, run_id, lock=True)
-    if run is None or not run.creating or run.ended_at is not None:
+    if run is None or not run.creating or run.ended_at is not None or run.started_at is None:
         return False
     query = queries.parse(json.loads(run.query))
-    condition = targets.compile_query(query, sqlite=is_sqlite(session))
+    shape = targets.SHAPES[run.resource]
+    condition = targets.compile_query(query, sqlite=is_sqlite(session), shape=shape)
     created, cursor = run_sweeps.create_tasks(session, run, condition, limit, now)
     run.total += created
     run.creating = cursor is not None
@@ -183,28 +193,30 @@ def cancel_run(session: Session, caller: Caller, run_id: str, cancel: CancelRun,
         raise NotFound(f"run {run_id}")
     if run.ended_at is not None:
         raise Conflict("run_ended", f"the run has ended as {run.status}")
-    mode = "force" if cancel.force else run.cancel or "soft"
-    if mode != run.cancel:
-        run.cancel, run.cancel_at, run.cancelled_to = mode, now, -1
-        run.status, run.creating = RunStatus.CANCELLING, False
-        run.reason = cancel.reason or run.reason
-        session.add(run)
-        session.flush()
-        data: dict[str, JsonValue] = {"by": caller.name, "mode": mode, "reason": cancel.reason}
-        reports.log(session, run.org, run_id, now, "cancel asked for", data=data)
+    control.ask_cancel(session, caller, run, cancel, now)
     return views.get_run(session, run.org, run_id, now)
 
 
-def sweep_cancelled(session: Session, run_id: str, now: int, limit: int = CHUNK) -> bool:
-    """Cancel the next tasks that are not in flight, and mark those that are to be recalled."""
+def sweep(session: Session, run_id: str, now: int, limit: int = CHUNK) -> bool:
+    """One chunk of what a change to the whole run means for its tasks: cancel, recall, retry."""
     run = runs.get(session, run_id, lock=True)
-    if run is None or run.cancel is None or run.ended_at is not None:
+    if run is None or run.ended_at is not None:
         return False
+    if run.cancel is not None:
+        return _sweep_cancelled(session, run, now, limit)
+    if run.retry_asked is not None:
+        return control.sweep_retried(session, run, now, limit)
+    return run.paused_by != "" and control.sweep_recalled(session, run, limit)
+
+
+def _sweep_cancelled(session: Session, run: RunRow, now: int, limit: int) -> bool:
+    """Cancel the next tasks that are not in flight, and mark those that are to be recalled."""
+    run_id = run.id
     if run.cancelled_to >= run.total:
         return False
     upto = min(run.cancelled_to + limit, run.total)
     moved = run_sweeps.cancel_due(session, run_id, run.cancelled_to, upto, now)
-    run_sweeps.mark_open(session, run_id, run.cancelled_to, upto, run.cancel)
+    run_sweeps.mark_open(session, run_id, run.cancelled_to, upto, run.cancel or "soft")
     deltas = Deltas()
     for status, number, progress in moved:
         deltas.added(run_id, status, -number)
@@ -234,21 +246,26 @@ def settle_run(session: Session, run_id: str, now: int, limit: int = 1_000) -> S
         return Settled()
     number = 0
     if now >= run.expires_at:
-        run.creating = False
+        run.creating = run.fed = False
         number = _expire(session, run_id, now, limit)
     elif run.cancel is not None:
         number = _give_up(session, run, now, limit)
     totals = counts.totals(session, [run_id])[run_id]
-    swept = run.cancel is None or run.cancelled_to >= run.total
+    swept = run.retry_asked is None and (run.cancel is None or run.cancelled_to >= run.total)
     if run.cancel is not None and swept and totals.of(TaskStatus.SCHEDULED, TaskStatus.RESCHEDULED):
         # A report that was being stored while the cancel came has put a task back: sweep again.
         run.cancelled_to, swept = -1, False
-    if not run.creating and swept and totals.ended == run.total:
-        run.status = ended_status(totals, run.cancel is not None)
+    is_fed = run.fed and run.cancel is None
+    if not run.creating and not is_fed and swept and totals.ended == run.total:
+        run.status = ended_status(totals, RunStatus(run.cancel_then) if run.cancel else None)
         run.ended_at = now
         run.has_errors |= totals.of(TaskStatus.FAILED, TaskStatus.TIMED_OUT) > 0
         shown = {status.value: number for status, number in totals.by_status.items() if number}
         reports.log(session, run.org, run_id, now, f"run {run.status}", data=dict(shown))
+        armed.note_end(session, run, now)
+    elif run.status == RunStatus.PAUSING and not totals.in_flight:
+        run.status = RunStatus.PAUSED
+        number += 1
     session.add(run)
     return Settled(number > 0 or run.ended_at is not None, run.ended_at is None and number >= limit)
 

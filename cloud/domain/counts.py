@@ -5,17 +5,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cloud.domain.tasks import WHOLE
-from contract.lifecycle import TASK_ENDS, RunStatus, TaskStatus
+from contract.lifecycle import TASK_ENDS, TASK_OPEN, RunStatus, TaskStatus
 
 T = TaskStatus
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """A run's tasks by status; `progress` as in the counts table."""
+    """A run's tasks by status; `progress` as in the counts table.
+
+    `stranded` ones are in flight at a gateway that has been silent for long.
+    """
 
     by_status: Mapping[TaskStatus, int] = field(default_factory=dict)
     progress: int = 0
+    stranded: int = 0
 
     def of(self, *statuses: TaskStatus) -> int:
         return sum(self.by_status.get(status, 0) for status in statuses)
@@ -30,8 +34,12 @@ class Totals:
 
     @property
     def slots_taken(self) -> int:
-        """Tasks that hold a slot: one that awaits its acknowledgment has given it back."""
-        return self.of(T.OFFERED, T.ACCEPTED, T.RUNNING)
+        """Tasks that hold a slot: one that awaits its acknowledgment, or is stranded, does not."""
+        return self.of(T.OFFERED, T.ACCEPTED, T.RUNNING) - self.stranded
+
+    @property
+    def in_flight(self) -> int:
+        return self.of(*TASK_OPEN)
 
     @property
     def percent(self) -> float:
@@ -57,14 +65,17 @@ class Deltas:
             counts[now_is.value] += 1
         counts["progress"] += weight(now_is, progress) - weight(was, had)
 
+    def stranded(self, run: str, number: int) -> None:
+        self.by_run[run]["stranded"] += number
+
     def added(self, run: str, status: TaskStatus, number: int) -> None:
         self.by_run[run][status.value] += number
 
 
-def ended_status(totals: Totals, cancelled: bool) -> RunStatus:
-    """How a run ends whose tasks have all ended."""
-    if cancelled:
-        return RunStatus.CANCELLED
+def ended_status(totals: Totals, cancelled: RunStatus | None) -> RunStatus:
+    """How a run ends whose tasks have all ended; `cancelled` is how one that was cancelled does."""
+    if cancelled is not None:
+        return cancelled
     succeeded = totals.of(T.SUCCEEDED)
     if succeeded == totals.ended:
         return RunStatus.SUCCEEDED

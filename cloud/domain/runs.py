@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from cloud.domain.tasks import RetryPolicy
 from contract import template_dialect
+from contract.http.runs import StartRun
 from contract.job_document import JobDocument, Retry, expand, step_lists
 from contract.messages import ArtifactRef, JobBody, OfferedStep
 
@@ -37,6 +38,15 @@ class ArtifactNameInvalid(ValueError):
 
 def millis(duration: timedelta) -> int:
     return round(duration.total_seconds() * 1000)
+
+
+def starts_at(start: StartRun, now: int) -> int | None:
+    """When a run is to start that does not start at once."""
+    if start.at is not None:
+        at = round(start.at.timestamp() * 1000)
+    else:
+        at = now + millis(start.after or timedelta())
+    return at if at > now else None
 
 
 def retry_policy(retry: Retry) -> RetryPolicy:

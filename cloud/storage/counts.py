@@ -14,7 +14,7 @@ INGEST_SHARD: Final = 1
 SWEEP_SHARD: Final = 2
 GATEWAY_SHARD: Final = 3
 
-_COLUMNS: Final = (*(status.value for status in TaskStatus), "progress")
+_COLUMNS: Final = (*(status.value for status in TaskStatus), "progress", "stranded")
 _MOVE: Final = (
     f"INSERT INTO run_counts (run, shard, {', '.join(_COLUMNS)}) "
     f"VALUES (:run, :shard, {', '.join(f':{name}' for name in _COLUMNS)}) "
@@ -47,7 +47,9 @@ def totals(session: Session, runs: Iterable[str]) -> dict[str, Totals]:
     )
     found = {
         row.run: Totals(
-            {status: getattr(row, status.value) or 0 for status in TaskStatus}, row.progress or 0
+            {status: getattr(row, status.value) or 0 for status in TaskStatus},
+            row.progress or 0,
+            row.stranded or 0,
         )
         for row in rows
     }

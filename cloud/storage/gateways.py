@@ -57,7 +57,7 @@ def heard(
     return found
 
 
-_INVENTORY = "type, name, driver, address, link, tags, attributes"
+_INVENTORY = "type, name, driver, address, bus, link, tags, attributes"
 
 
 def save_inventory(
@@ -112,6 +112,7 @@ def _row(org: str, gateway: str, device: InventoryDevice, now: int) -> dict[str,
         "name": clean(device.name),
         "driver": clean(device.driver),
         "address": clean(device.address),
+        "bus": clean(device.bus),
         "link": device.link,
         "tags": to_json(device.tags),
         "attributes": to_json(device.attributes),

@@ -16,9 +16,12 @@ def get_job(session: Session, org: str, job: str, *, lock: bool = False) -> JobR
 
 
 def run_in_flight(session: Session, org: str, job: str) -> str | None:
-    """The id of the job's run that has not ended; the index `runs_live` allows one."""
+    """The id of the job's run in flight, started and not ended; `runs_live` allows one."""
     query = select(RunRow.id).where(
-        RunRow.org == org, RunRow.job == job, col(RunRow.ended_at).is_(None)
+        RunRow.org == org,
+        RunRow.job == job,
+        col(RunRow.ended_at).is_(None),
+        col(RunRow.started_at).is_not(None),
     )
     return session.exec(query).first()
 

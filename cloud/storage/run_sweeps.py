@@ -1,55 +1,66 @@
 """Changes to a whole run, a chunk at a time: no transaction of these lasts long."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
+from cloud.domain.control import RetryAsked
 from cloud.storage.database import Session
 from cloud.storage.dialect import any_of, change, fetch, fetch_one, for_update, listed
-from cloud.storage.schema import DUE, OPEN, RunRow
-from cloud.storage.targets import Compiled
+from cloud.storage.schema import BAD, DUE, OPEN, RunRow
+from cloud.storage.targets import DEVICES, ROWS, SHAPES, Compiled, in_table
 from cloud.storage.tasks import COLUMNS, StoredTask, stored
+from contract.ids import CENTRAL
 from contract.lifecycle import TaskStatus
 from contract.messages import Failure
 
 Moved = list[tuple[TaskStatus, int, int]]
 
 
+# Where the tasks of a kind of target go; what has no gateway of its own goes to the central one.
+_GATEWAYS: Final = {"device": "devices.gateway", "gateway": "gateways.id"}
+
+
 def create_tasks(
     session: Session, run: RunRow, condition: Compiled, limit: int, now: int
 ) -> tuple[int, str | None]:
-    """A task for each device that fits, of the next `limit` devices after the run's cursor.
+    """A task for each target that fits, of the next `limit` targets after the run's cursor.
 
-    Returns how many were created, and the next cursor; None after the last device.
+    Returns how many were created, and the next cursor; None after the last target.
     """
+    shape = SHAPES[run.resource]
+    table, key = shape.table, shape.key
+    cursor: int | str = int(run.created_to or 0) if shape.counts else run.created_to
+    scope = f"{table}.org = :org AND {key} > :cursor{in_table(shape)}"
+    within: dict[str, Any] = {"org": run.org, "cursor": cursor}
+    if shape is ROWS:
+        within["of_table"] = run.target_table
     last = fetch_one(
         session,
-        "SELECT id FROM devices WHERE org = :org AND id > :cursor ORDER BY id "
-        "LIMIT 1 OFFSET :skipped",
-        org=run.org,
-        cursor=run.created_to,
+        f"SELECT {key} AS key FROM {table} WHERE {scope} ORDER BY {key} LIMIT 1 OFFSET :skipped",
         skipped=limit - 1,
+        **within,
     )
     where, parameters = condition
+    device = key if shape is DEVICES else "NULL"
     created = change(
         session,
         f"""
-        INSERT INTO tasks (run, ordinal, org, device, gateway, status, priority, attempt, tries,
-            attempts, revision, begun, due_at, progress)
-        SELECT :run, :total + ROW_NUMBER() OVER (ORDER BY devices.id) - 1, devices.org, devices.id,
-            devices.gateway, 'scheduled', :priority, 0, 0, :attempts, 0, FALSE, :now, 0
-        FROM devices WHERE devices.org = :org AND devices.id > :cursor
-        {"AND devices.id <= :last" if last else ""} AND {where}""",
+        INSERT INTO tasks (run, ordinal, org, device, target, gateway, status, priority, attempt,
+            tries, attempts, revision, begun, due_at, progress)
+        SELECT :run, :total + ROW_NUMBER() OVER (ORDER BY {key}) - 1, {table}.org, {device},
+            CAST({key} AS TEXT), {_GATEWAYS.get(shape.resource, f"'{CENTRAL}'")}, 'scheduled',
+            :priority, 0, 0, :attempts, 0, FALSE, :now, 0
+        FROM {table} WHERE {scope} {f"AND {key} <= :last" if last else ""} AND {where}""",
         run=run.id,
         total=run.total,
         priority=run.priority,
         attempts=run.attempts,
         now=now,
-        org=run.org,
-        cursor=run.created_to,
-        **({"last": last.id} if last else {}),
+        **within,
+        **({"last": last.key} if last else {}),
         **parameters,
     )
-    return created, None if last is None else str(last.id)
+    return created, None if last is None else str(last.key)
 
 
 def _move_due(session: Session, where: str, assignments: str, parameters: dict[str, Any]) -> Moved:
@@ -108,6 +119,54 @@ def mark_open(session: Session, run: str, after: int, upto: int, mode: str) -> N
         after=after,
         upto=upto,
     )
+
+
+def retry(
+    session: Session, run: str, after: int, limit: int, asked: RetryAsked, now: int
+) -> tuple[Moved, int | None]:
+    """Take the next tasks that ended badly and that are asked for back to `rescheduled`.
+
+    Returns what was moved, and the ordinal to go on after; None when there are no more.
+    """
+    rows = fetch(
+        session,
+        f"SELECT ordinal, status, failure_code FROM tasks WHERE run = :run AND {BAD} "
+        f"AND ordinal > :after ORDER BY ordinal LIMIT :limit{for_update(session)}",
+        run=run,
+        after=after,
+        limit=limit,
+    )
+    wanted: dict[TaskStatus, list[int]] = {}
+    for row in rows:
+        status = TaskStatus(row.status)
+        if asked.covers(status, row.failure_code, row.ordinal):
+            wanted.setdefault(status, []).append(row.ordinal)
+    for ordinals in wanted.values():
+        change(
+            session,
+            "UPDATE tasks SET status = 'rescheduled', tries = 0, due_at = :now, parked = NULL, "
+            "ended_at = NULL, progress = 0, deadline = NULL, current_step = NULL, "
+            f"waiting_for = NULL WHERE run = :run AND {BAD} "
+            f"AND {any_of(session, 'ordinal', 'ordinals')}",
+            run=run,
+            now=now,
+            ordinals=listed(session, ordinals),
+        )
+    moved = [(status, len(ordinals), 0) for status, ordinals in wanted.items()]
+    return moved, rows[-1].ordinal if len(rows) == limit else None
+
+
+def can_be_retried(session: Session, run: str, asked: RetryAsked) -> bool:
+    """Whether at least one task ended as `asked` says."""
+    conditions, parameters = [], {"run": run}
+    if asked.codes:
+        conditions.append(f"AND {any_of(session, 'failure_code', 'codes')}")
+        parameters["codes"] = listed(session, asked.codes)
+    if asked.ordinals:
+        conditions.append(f"AND {any_of(session, 'ordinal', 'ordinals')}")
+        parameters["ordinals"] = listed(session, asked.ordinals)
+    sql = f"SELECT 1 FROM tasks WHERE run = :run AND {BAD} {' '.join(conditions)} LIMIT 1"
+    return fetch_one(session, sql, **parameters) is not None
 
 
 def open_tasks(session: Session, run: str, limit: int) -> list[StoredTask]:

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from sqlalchemy import Row
-from sqlmodel import select
+from sqlmodel import col, select
 
 from cloud.domain.tasks import RetryPolicy, RunFacts
 from cloud.storage.database import Session
 from cloud.storage.dialect import any_of, fetch, is_sqlite, listed
 from cloud.storage.schema import RunRow
-from contract.lifecycle import TASK_ENDS
+from contract.lifecycle import TASK_ENDS, TASK_OPEN
 
 FACTS: Final = "id, retry, timeout, start_by, expires_at, cancel, ended_at"
 
@@ -62,17 +62,21 @@ def get(session: Session, run: str, *, lock: bool = False) -> RunRow | None:
 def to_fill(session: Session) -> list[str]:
     """Runs whose tasks are still being created."""
     rows = fetch(
-        session, "SELECT id FROM runs WHERE ended_at IS NULL AND creating ORDER BY created_at, id"
+        session,
+        "SELECT id FROM runs WHERE ended_at IS NULL AND started_at IS NOT NULL AND creating "
+        "ORDER BY created_at, id",
     )
     return [row.id for row in rows]
 
 
 def to_sweep(session: Session) -> list[str]:
-    """Cancelled runs that still have tasks to look at."""
+    """Runs that were cancelled, paused or retried and still have tasks to look at."""
     rows = fetch(
         session,
-        "SELECT id FROM runs WHERE ended_at IS NULL AND cancel IS NOT NULL "
-        "AND cancelled_to < total ORDER BY created_at, id",
+        "SELECT id FROM runs WHERE ended_at IS NULL AND ((cancel IS NOT NULL "
+        "AND cancelled_to < total) OR (cancel IS NULL AND retry_asked IS NOT NULL) "
+        "OR (cancel IS NULL AND paused_by <> '' AND recalled_to < total)) "
+        "ORDER BY created_at, id",
     )
     return [row.id for row in rows]
 
@@ -80,14 +84,47 @@ def to_sweep(session: Session) -> list[str]:
 def to_settle(session: Session, now: int) -> list[str]:
     """Runs whose tasks may all have ended, and those that are cancelled or expired."""
     ended = " + ".join(f"sum(c.{status})" for status in sorted(TASK_ENDS))
+    open_ = " + ".join(f"sum(c.{status})" for status in sorted(TASK_OPEN))
     rows = fetch(
         session,
         f"""
         SELECT r.id FROM runs r LEFT JOIN run_counts c ON c.run = r.id WHERE r.ended_at IS NULL
-        GROUP BY r.id, r.cancel, r.expires_at, r.creating, r.total, r.created_at
+        GROUP BY r.id, r.cancel, r.expires_at, r.creating, r.total, r.created_at, r.status,
+            r.fed
         HAVING r.cancel IS NOT NULL OR r.expires_at <= :now
-            OR (NOT r.creating AND COALESCE({ended}, 0) >= r.total)
+            OR (r.status = 'pausing' AND COALESCE({open_}, 0) = 0)
+            OR (NOT r.creating AND NOT r.fed AND COALESCE({ended}, 0) >= r.total)
         ORDER BY r.created_at, r.id""",
         now=now,
     )
     return [row.id for row in rows]
+
+
+def to_start(session: Session, now: int) -> list[str]:
+    """Runs whose start has come and that take over from no run still in flight, the oldest first.
+
+    Another run of the job may still keep one from starting.
+    """
+    rows = fetch(
+        session,
+        """
+        SELECT r.id FROM runs r WHERE r.ended_at IS NULL AND r.started_at IS NULL
+            AND r.cancel IS NULL AND r.paused_by = '' AND (r.starts_at IS NULL OR r.starts_at <= :now)
+            AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.ended_at IS NULL AND o.replaced_by = r.id)
+            AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.org = r.org AND o.job = r.job
+                AND o.ended_at IS NULL AND o.started_at IS NOT NULL)
+        ORDER BY r.created_at, r.id LIMIT 1000""",
+        now=now,
+    )
+    return [row.id for row in rows]
+
+
+def of_job(session: Session, org: str, job: str) -> list[RunRow]:
+    """A job's runs that have not ended, locked in the order of their ids."""
+    query = select(RunRow).where(
+        RunRow.org == org, RunRow.job == job, col(RunRow.ended_at).is_(None)
+    )
+    if not is_sqlite(session):
+        query = query.with_for_update()
+    found = query.order_by(RunRow.id).execution_options(populate_existing=True)
+    return list(session.exec(found).all())

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Final
 from sqlalchemy import BigInteger, Index, Text, text
 from sqlmodel import Field, SQLModel
 
+from cloud.storage import schema_history as schema_history  # declares its tables
+from cloud.storage import schema_targets as schema_targets  # declares its tables
 from contract.lifecycle import TASK_OPEN, TaskStatus
 
 
@@ -28,16 +30,23 @@ def _in(statuses: Any) -> str:
 DUE: Final = f"status IN ({_in({TaskStatus.SCHEDULED, TaskStatus.RESCHEDULED})})"
 OPEN: Final = f"status IN ({_in(TASK_OPEN)})"
 BAD: Final = f"status IN ({_in({TaskStatus.FAILED, TaskStatus.TIMED_OUT})})"
-RUN_LIVE: Final = "ended_at IS NULL"
+# A background operation belongs to no job, so any number of them may run.
+RUN_LIVE: Final = "ended_at IS NULL AND started_at IS NOT NULL AND kind = 'job'"
+RUN_OPEN: Final = "ended_at IS NULL"
+RUN_TO_COME: Final = "ended_at IS NULL AND started_at IS NULL"
 
 
 class InstanceRow(SQLModel, table=True):
-    """This cloud: a restore makes a new incarnation, which starts `recovering`."""
+    """This cloud: a restore makes a new incarnation, which starts `recovering`.
+
+    `link_key` signs links that work without a token.
+    """
 
     __tablename__: ClassVar[Any] = "instance"
     id: int = Field(primary_key=True)
     incarnation: str
     recovering: bool = False
+    link_key: str = ""
     created_at: int = _big()
 
 
@@ -80,6 +89,9 @@ class GatewayRow(SQLModel, table=True):
     id: str = Field(primary_key=True)
     name: str = ""
     token_hash: str = Field(unique=True)
+    type: str = ""
+    tags: str = _text("{}")
+    attributes: str = _text("{}")
     created_at: int = _big()
     journal: str | None = None
     instance: str | None = None
@@ -97,7 +109,10 @@ class GatewayRow(SQLModel, table=True):
 
 
 class DeviceRow(SQLModel, table=True):
-    """A device and its one owning gateway. `held_by` is the task that has it: the only lock."""
+    """A device and its one owning gateway. `held_by` is the task that has it: the only lock.
+
+    `edits` are the tags and attributes people gave it; they stand over what its gateway says.
+    """
 
     __tablename__: ClassVar[Any] = "devices"
     __table_args__ = (Index("devices_by_gateway", "org", "gateway"),)
@@ -108,9 +123,11 @@ class DeviceRow(SQLModel, table=True):
     name: str = ""
     driver: str = ""
     address: str = _text()
+    bus: str = Field(default="", sa_type=Text, sa_column_kwargs={"server_default": ""})
     link: str = "unknown"
     tags: str = _text("{}")
     attributes: str = _text("{}")
+    edits: str = Field(default="{}", sa_type=Text, sa_column_kwargs={"server_default": "{}"})
     state: str = _text("{}")
     state_at: int | None = _big(default=None)
     held_by: str | None = None
@@ -141,6 +158,7 @@ class JobRow(SQLModel, table=True):
     description: str = _text()
     type: str = ""
     resource: str = "device"
+    system: bool = False
     document: str = _text("{}")
     revision: int = 1
     created_at: int = _big()
@@ -148,22 +166,40 @@ class JobRow(SQLModel, table=True):
     created_by: str = ""
     last_run: str | None = None
     last_run_at: int | None = _big(default=None)
+    paused_at: int | None = _big(default=None)
+    paused_by: str = ""
 
 
 class RunRow(SQLModel, table=True):
     """One execution of a job, with everything it froze.
 
     `created_to` is the cursor of the sweep that creates its tasks: the last device id looked at;
-    `cancelled_to` that of the sweep after a cancel: the last ordinal. `cancel` is the mode of a
-    cancel asked for; dispatch and sweeps read it.
+    `cancelled_to` that of the sweep after a cancel: the last ordinal; `recalled_to` that after a
+    pause, `retried_to` that of `retry_asked`. `cancel` is the mode of a cancel asked for; dispatch
+    and sweeps read it. `paused_by` holds the words of `domain.control`. `replaces` is the run it
+    takes over from. In serial mode `turn` is the ordinal whose turn it is, since `turn_since`, and
+    `accumulated` the last one whose end stands in the accumulator. `secrets` are the names its steps use.
+    `origin` says what started it, if no person did: on_timeout, on_complete, step or schedule, and
+    `depth` how many triggers led to it. `fed` holds it open: timeouts of another run still come.
+    A background operation is a run of kind `operation` without tasks: `operation` says what it
+    does and how far it is, `results` what came of it.
     """
 
     __tablename__: ClassVar[Any] = "runs"
     __table_args__ = (
         Index("runs_by_job", "org", "job", "created_at"),
         Index("runs_by_time", "org", "created_at"),
+        Index("runs_to_find", "org", "created_at", "id", "status", "type", "system", "has_errors",
+              "started_at", "ended_at", "job"),
+        Index("runs_by_origin", "origin_run", "created_at",
+              sqlite_where=text("origin_run IS NOT NULL"),
+              postgresql_where=text("origin_run IS NOT NULL")),
         Index("runs_live", "org", "job", unique=True,
               sqlite_where=text(RUN_LIVE), postgresql_where=text(RUN_LIVE)),
+        Index("runs_open", "created_at",
+              sqlite_where=text(RUN_OPEN), postgresql_where=text(RUN_OPEN)),
+        Index("runs_to_come", "starts_at",
+              sqlite_where=text(RUN_TO_COME), postgresql_where=text(RUN_TO_COME)),
     )  # fmt: skip
     id: str = Field(primary_key=True)
     org: str
@@ -171,6 +207,12 @@ class RunRow(SQLModel, table=True):
     name: str
     type: str = ""
     status: str
+    kind: str = "job"
+    resource: str = "device"
+    target_table: str = ""
+    operation: str = _text("{}")
+    results: str = _text("{}")
+    secrets: str = _text("[]")
     priority: int = 1
     document: str = _text("{}")
     query: str = _text("null")
@@ -190,7 +232,28 @@ class RunRow(SQLModel, table=True):
     cancel: str | None = None
     cancel_at: int | None = _big(default=None)
     cancelled_to: int = -1
+    cancel_then: str = "cancelled"
     reason: str = _text()
+    starts_at: int | None = _big(default=None)
+    expires_after: int = _big(default=30 * 86_400_000)
+    replaces: str | None = None
+    replaced_by: str | None = None
+    paused_by: str = ""
+    recalled_to: int = -1
+    retry_asked: str | None = _text(None)
+    retried_to: int = -1
+    retried: int = 0
+    offered_at: int | None = _big(default=None)
+    serial: bool = False
+    turn: int = -1
+    turn_since: int | None = _big(default=None)
+    accumulator: str = _text("null")
+    accumulated: int = -1
+    delay: int = _big(default=0)
+    offline: str = "wait"
+    offline_after: int = _big(default=300_000)
+    per_bus: int | None = None
+    per_site: int | None = None
     created_at: int = _big()
     started_at: int | None = _big(default=None)
     ended_at: int | None = _big(default=None)
@@ -198,6 +261,14 @@ class RunRow(SQLModel, table=True):
     run_by: str = ""
     run_by_name: str = ""
     has_errors: bool = False
+    system: bool = False
+    origin: str | None = None
+    origin_run: str | None = None
+    origin_task: str | None = None
+    origin_step: str | None = None
+    depth: int = 0
+    fed: bool = False
+    has_parameters: bool = False
 
 
 class RunCountRow(SQLModel, table=True):
@@ -222,14 +293,19 @@ class RunCountRow(SQLModel, table=True):
     timed_out: int = 0
     cancelled: int = 0
     progress: int = _big(default=0)
+    stranded: int = 0
 
 
 class TaskRow(SQLModel, table=True):
     """A run's work on one target. The attempt in `attempt` is the open one while status is open.
 
+    `target` is the id of the target, of the kind the run is about; only a device or a gateway has
+    a gateway of its own, all others go to the org's central one.
+
     `parked` names the gateway or device that keeps a due task from being looked at again until it
     frees (`gateway:{id}`, `device:{id}`, `slots:{gateway}`). `due_at` orders and
-    delays the due ones.
+    delays the due ones. `places` are the slots beside its gateway's that its attempt holds (JSON).
+    `stranded`: its gateway has been silent for so long that it has given back its slot.
     """
 
     __tablename__: ClassVar[Any] = "tasks"
@@ -250,6 +326,7 @@ class TaskRow(SQLModel, table=True):
     ordinal: int = Field(primary_key=True)
     org: str
     device: str | None = None
+    target: str | None = None
     gateway: str | None = None
     status: str = TaskStatus.SCHEDULED
     priority: int = 1
@@ -271,6 +348,8 @@ class TaskRow(SQLModel, table=True):
     waiting_for: str | None = None
     cancel: str | None = None
     cancel_sent_at: int | None = _big(default=None)
+    places: str | None = _text(None)
+    stranded: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     failure_code: str | None = None
     failure_text: str | None = _text(None)
 
@@ -351,3 +430,27 @@ class LeaseRow(SQLModel, table=True):
     holder: str
     term: int = _big(default=0)
     until: int = _big()
+
+
+class SlotRestRow(SQLModel, table=True):
+    """A slot of a run that an ended attempt gave back, and that rests until the delay has passed."""
+
+    __tablename__: ClassVar[Any] = "slot_rests"
+    __table_args__ = (Index("slot_rests_by_time", "run", "until"),)
+    run: str = Field(primary_key=True)
+    ordinal: int = Field(primary_key=True)
+    attempt: int = Field(primary_key=True)
+    until: int = _big()
+
+
+class HoldRow(SQLModel, table=True):
+    """Nothing new starts on a gateway, a device or a site, or in the whole org (id `*`)."""
+
+    __tablename__: ClassVar[Any] = "holds"
+    org: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    reason: str = _text()
+    until: int | None = _big(default=None)
+    by: str = ""
+    at: int = _big()

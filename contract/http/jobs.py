@@ -21,5 +21,7 @@ class Job(Body):
     updated_at: datetime
     created_by: str = ""
     last_run_at: datetime | None = None
+    paused_at: datetime | None = None
+    paused_by: str = ""
     run: Run | None = None
     document: dict[str, JsonValue] = Field(default_factory=dict)

@@ -3,9 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
+from contract.durations import Duration
 from contract.http import Body
+from contract.http.history import Origin
 from contract.ids import Id
 from contract.lifecycle import RunStatus
 
@@ -43,6 +45,20 @@ class StartRun(Body):
     query: JsonValue = None
     priority: Literal["low", "normal", "high"] | None = None
     id: Id | None = Field(default=None, description="a UUIDv7; makes a repeated start harmless")
+    replace: bool = Field(
+        default=False, description="cancel the run in flight, and start when that has ended"
+    )
+    at: datetime | None = Field(default=None, description="not before this time")
+    after: Duration | None = Field(default=None, description="not before so long from now")
+    expires_after: Duration | None = Field(
+        default=None, description="end it this long after its start; 30 days if not given"
+    )
+
+    @model_validator(mode="after")
+    def _one_start(self) -> "StartRun":
+        if self.at is not None and (self.after is not None or self.at.tzinfo is None):
+            raise ValueError("give `at` with a zone, or `after`, not both")
+        return self
 
 
 class CancelRun(Body):
@@ -50,6 +66,24 @@ class CancelRun(Body):
 
     reason: str = Field(default="", max_length=1024)
     force: bool = False
+
+
+class PauseRun(Body):
+    reason: str = Field(default="", max_length=1024)
+
+
+class ChangeRun(Body):
+    """What can be changed of a run that has not ended."""
+
+    priority: Literal["low", "normal", "high"]
+
+
+class RetryRun(Body):
+    """Which failed and timed-out tasks to try again: by failure code, listed, or all of them."""
+
+    failures: list[str] = Field(default_factory=list, max_length=100)
+    tasks: list[str] = Field(default_factory=list, max_length=1000, description="ids of tasks")
+    reason: str = Field(default="", max_length=1024)
 
 
 class Run(Body):
@@ -72,7 +106,17 @@ class Run(Body):
     waiting_ms: int = 0
     duration_ms: int = 0
     run_by: RunBy
+    origin: Origin | None = Field(default=None, description="what started it, if no person did")
+    depth: int = Field(default=0, description="how many triggers and steps in a row led to it")
+    system: bool = False
     reason: str = ""
+    starts_at: datetime | None = None
+    replaces: str | None = Field(default=None, description="the run this one takes over from")
+    replaced_by: str | None = None
+    paused_by: list[str] = Field(
+        default_factory=list, description="person, job, window; each lifts only its own"
+    )
+    accumulator: JsonValue = None
     waiting_for: Waiting | None = None
     context: dict[str, JsonValue] = Field(default_factory=dict)
     query: JsonValue = None
@@ -80,9 +124,12 @@ class Run(Body):
 
 
 class RunLogLine(Body):
+    """`source` is who wrote it: cloud, gateway, or client for a person or a program."""
+
     at: datetime
     level: str
     text: str
+    source: str = ""
     task: str | None = None
     device: str | None = None
     data: dict[str, JsonValue] = Field(default_factory=dict)

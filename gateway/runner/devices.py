@@ -110,6 +110,7 @@ class DeviceHandle:
     def inventory(self) -> InventoryDevice:
         device = self.device
         return InventoryDevice(
+            bus=self.bus[:128],
             id=device.id,
             type=device.type,
             name=device.name,

@@ -295,7 +295,7 @@ async def test_a_cancel_reaches_the_gateway(cloud, gateway):
     await cloud.database.run(
         runs.cancel_run, caller, run, CancelRun(force=True, reason="enough"), clock()
     )
-    while await cloud.database.run(runs.sweep_cancelled, run, clock()):
+    while await cloud.database.run(runs.sweep, run, clock()):
         pass
     cloud.changes.to_send()
     cancel = await gateway.next(Kind.CANCEL)

@@ -79,6 +79,8 @@ def _job(session: Session, row: JobRow, now: int, *, whole: bool = False) -> Job
         updated_at=moment(row.updated_at),
         created_by=row.created_by,
         last_run_at=time(row.last_run_at),
+        paused_at=time(row.paused_at),
+        paused_by=row.paused_by,
         run=runs.current_of_job(session, row.org, row.id, now),
         document=json.loads(row.document) if whole else {},
     )

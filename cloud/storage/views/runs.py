@@ -8,14 +8,15 @@ from sqlmodel import col
 
 from cloud.domain.counts import Totals
 from cloud.domain.runs import PRIORITY_NAMES
-from cloud.errors import NotFound
-from cloud.storage import counts
+from cloud.errors import Gone, NotFound
+from cloud.storage import counts, deletions
 from cloud.storage.database import Session
 from cloud.storage.schema import RunRow
 from cloud.storage.scope import of_org
 from cloud.storage.views import cursors, waits
 from cloud.storage.views.parts import bounded, moment, time, waiting
 from contract.http import Page
+from contract.http.history import Origin
 from contract.http.runs import Counts, Run, RunBy
 from contract.lifecycle import RunStatus, TaskStatus
 
@@ -82,8 +83,10 @@ def current_of_job(session: Session, org: str, job: str, now: int) -> Run | None
         of_org(RunRow, org)
         .where(col(RunRow.job) == job)
         .order_by(col(RunRow.created_at).desc(), col(RunRow.id).desc())
+        .limit(1)
     )
-    row = session.execute(query.limit(1)).scalars().first()
+    in_flight = query.where(col(RunRow.ended_at).is_(None), col(RunRow.started_at).is_not(None))
+    row = session.execute(in_flight).scalars().first() or session.execute(query).scalars().first()
     return None if row is None else _run(row, counts.totals(session, [row.id])[row.id], None, now)
 
 
@@ -94,6 +97,8 @@ def find(session: Session, org: str, run: str) -> RunRow:
     ).scalar_one_or_none()
     if row is None:
         raise NotFound(f"run {run}")
+    if deletions.is_deleted(session, run):
+        raise Gone("deleted", f"job `{row.job}` was deleted, and its runs with it")
     return row
 
 
@@ -116,12 +121,26 @@ def _run(row: RunRow, totals: Totals, wait: str | None, now: int, *, whole: bool
         waiting_ms=max((row.started_at or row.ended_at or now) - row.created_at, 0),
         duration_ms=max((row.ended_at or now) - row.started_at, 0) if row.started_at else 0,
         run_by=RunBy(id=row.run_by, name=row.run_by_name),
+        origin=_origin(row),
+        depth=row.depth,
+        system=row.system,
         reason=row.reason,
+        starts_at=time(row.starts_at),
+        replaces=row.replaces,
+        replaced_by=row.replaced_by,
+        paused_by=row.paused_by.split(),
+        accumulator=json.loads(row.accumulator) if whole else None,
         waiting_for=waiting(wait),
         context=json.loads(row.context) if whole else {},
         query=json.loads(row.query) if whole else None,
         settings=_settings(row) if whole else {},
     )
+
+
+def _origin(row: RunRow) -> Origin | None:
+    if row.origin is None:
+        return None
+    return Origin(kind=row.origin, run=row.origin_run, task=row.origin_task, step=row.origin_step)
 
 
 def counts_of(totals: Totals, total: int) -> Counts:

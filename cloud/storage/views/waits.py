@@ -3,9 +3,10 @@
 import json
 from typing import Any, Final
 
+from cloud.domain.control import pausers
 from cloud.domain.counts import Totals
 from cloud.domain.dispatch import SILENCE_MS, DueTask, Rules, reason
-from cloud.storage import dispatching
+from cloud.storage import dispatching, jobs
 from cloud.storage.database import Session
 from cloud.storage.dialect import fetch_one
 from cloud.storage.schema import DUE, OPEN, RunRow, TaskRow
@@ -13,12 +14,25 @@ from contract.ids import task_id
 from contract.lifecycle import TASK_ENDS, RunStatus, TaskStatus
 
 T = TaskStatus
-_STATUS: Final = {
-    RunStatus.SCHEDULED: "start",
-    RunStatus.PAUSING: "paused",
-    RunStatus.PAUSED: "paused",
-    RunStatus.CANCELLING: "cancelling",
-}
+_STATUS: Final = frozenset(
+    {RunStatus.SCHEDULED, RunStatus.PAUSING, RunStatus.PAUSED, RunStatus.CANCELLING}
+)
+
+
+def _of_status(session: Session, run: RunRow, now: int) -> str:
+    """Why a run as a whole does not go on; by the rules of `runs.to_start`."""
+    if run.status == RunStatus.CANCELLING:
+        return "cancelling"
+    if run.status != RunStatus.SCHEDULED:
+        return "job_paused" if "job" in pausers(run.paused_by) else "paused"
+    if run.starts_at is not None and run.starts_at > now:
+        return "start"
+    replaced = "SELECT 1 FROM runs WHERE ended_at IS NULL AND replaced_by = :run LIMIT 1"
+    if fetch_one(session, replaced, run=run.id) is not None:
+        return "replacing"
+    if jobs.run_in_flight(session, run.org, run.job) is not None:
+        return "previous_run"
+    return "dispatch"
 
 
 def run_waits_for(session: Session, run: RunRow, totals: Totals, now: int) -> str | None:
@@ -29,7 +43,7 @@ def run_waits_for(session: Session, run: RunRow, totals: Totals, now: int) -> st
     if run.ended_at is not None:
         return None
     if run.status in _STATUS:
-        return _STATUS[RunStatus(run.status)]
+        return _of_status(session, run, now)
     if totals.of(T.RUNNING):
         return None
     if run.creating and not totals.total:
@@ -70,7 +84,7 @@ def task_waits_for(
     if status in (T.OFFERED, T.ACCEPTED):
         return _of_open(session, task, now)
     if run.status in _STATUS:
-        return _STATUS[RunStatus(run.status)]
+        return _of_status(session, run, now)
     if task.due_at > now:
         return "retry"
     return _of_due(session, task, run, totals, now)

@@ -4,17 +4,18 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from cloud.coordinator import access, dispatch, gateways, instance, jobs, runs, tasks
+from cloud.coordinator import access, control, dispatch, gateways, instance, jobs, runs, tasks
 from cloud.coordinator.access import Caller
 from cloud.coordinator.dispatch import Dispatched
 from cloud.coordinator.tasks import Outcome, Received
+from cloud.storage import runs as stored_runs
 from cloud.storage.database import Database, Session
 from cloud.storage.dialect import fetch
 from cloud.storage.schema import ArtifactRow
 from cloud.storage.views import runs as run_views
 from cloud.storage.views import tasks as task_views
 from contract.http.fleet import NewGateway
-from contract.http.runs import CancelRun, Run, StartRun
+from contract.http.runs import CancelRun, PauseRun, RetryRun, Run, StartRun
 from contract.http.tasks import TaskDetail
 from contract.ids import DEFAULT_ORG, GatewayId
 from contract.job_document import JobDocument
@@ -122,8 +123,42 @@ class World:
         self.sweep(run)
         return found
 
+    def pause(self, run: str) -> Run:
+        found = self.run_now(control.pause_run, self.caller, run, PauseRun(), self.now)
+        self.sweep(run)
+        return found
+
+    def resume(self, run: str) -> Run:
+        return self.run_now(control.resume_run, self.caller, run, self.now)
+
+    def retry(self, run: str, **which: Any) -> Run:
+        found = self.run_now(control.retry_run, self.caller, run, RetryRun(**which), self.now)
+        self.sweep(run)
+        return found
+
+    def start_due(self) -> list[str]:
+        """Start what is due, with its tasks; returns those runs."""
+        found = self.database.read_now(stored_runs.to_start, self.now)
+        started = [run for run in found if self.run_now(control.start_due, run, self.now)]
+        for run in started:
+            while self.run_now(runs.create_tasks, run, self.now):
+                pass
+        return started
+
+    def play(self, run: str, status: str = "succeeded", rounds: int = 50, **fields: Any) -> Run:
+        """Dispatch, and report everything offered as ended like that, until the run has ended."""
+        for _ in range(rounds):
+            self.dispatch()
+            for gateway, offered in self.send().items():
+                for task in offered:
+                    self.report(gateway, snapshot(task, status, 100, **fields))
+            self.check()
+            if self.settle(run).ended_at:
+                break
+        return self.run(run)
+
     def sweep(self, run: str) -> None:
-        while self.run_now(runs.sweep_cancelled, run, self.now):
+        while self.run_now(runs.sweep, run, self.now):
             pass
 
     def settle(self, run: str) -> Run:
