@@ -23,6 +23,8 @@ Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 DEFAULT_ORG: Final = OrgId("default")
+# The gateway of an org that runs the tasks without a gateway of their own: groups, users, rows.
+CENTRAL: Final = GatewayId("central")
 SHARDS: Final = 32
 
 

@@ -125,6 +125,14 @@ def check_query(query: JsonValue) -> frozenset[str]:
 
     Raises QueryInvalid.
     """
+    return read_with_templates(query)[1]
+
+
+def read_with_templates(query: JsonValue) -> tuple[Query, frozenset[str]]:
+    """Read a query that may hold templates, whose values are then unknown, and their names.
+
+    Raises QueryInvalid.
+    """
     names: set[str] = set()
 
     def operand(value: JsonValue, where: str) -> JsonValue:
@@ -137,8 +145,8 @@ def check_query(query: JsonValue) -> frozenset[str]:
             return _UNKNOWN
         return value
 
-    _Reader(operand).read(query)
-    return frozenset(names)
+    found = _Reader(operand).read(query)
+    return found, frozenset(names)
 
 
 def render_query(query: JsonValue, scope: Mapping[str, JsonValue]) -> Query:
@@ -266,6 +274,8 @@ class _Reader:
             raise QueryInvalid(where, "`group` takes a group's id, $ne, $in or $nin")
         found = [value] if key in ("$eq", "$ne") else _list(value, where)
         groups = tuple(item for item in found if isinstance(item, str))
+        if isinstance(value, _Unknown):
+            groups, found = (), []
         if len(groups) != len(found):
             raise QueryInvalid(where, "a group is named by its id, a text")
         return Not(Member(groups)) if key in ("$ne", "$nin") else Member(groups)

@@ -11,9 +11,10 @@ from pydantic import JsonValue
 from cloud.domain import tasks as task_rules
 from cloud.domain.counts import Deltas
 from cloud.domain.dispatch import SILENCE_MS, DueTask, GatewayFacts, Rules, Taken, choose
-from cloud.storage import counts, dispatching, runs, tasks
+from cloud.storage import counts, dispatching, runs, target_documents, tasks
 from cloud.storage.database import Session
-from cloud.storage.tasks import Move
+from cloud.storage.targets import SHAPES
+from cloud.storage.tasks import Key, Move
 from contract.ids import GatewayId, OrgId, task_id
 from contract.lifecycle import TaskStatus
 from contract.messages import CancelItem, Failure, JobBody, OfferedTask
@@ -99,6 +100,7 @@ def _offer_of_run(
         return 0, []
     held = dispatching.devices(session, run.org, (row.device for row in rows if row.device))
     owners = {gateway for gateway, _ in held.values() if gateway}
+    owners |= {row.gateway for row in rows if row.device is None and row.gateway}
     facts = dispatching.gateways(session, run.org, owners)
     if run.per_gateway is not None:
         for gateway, number in dispatching.in_flight(session, run.org, run.id, owners).items():
@@ -121,6 +123,8 @@ def _due(
     facts: Mapping[str, GatewayFacts],
 ) -> DueTask:
     gateway, held_by = held.get(row.device, (None, None))
+    if row.device is None:
+        gateway = row.gateway
     return DueTask(
         run=run,
         ordinal=row.ordinal,
@@ -128,6 +132,7 @@ def _due(
         device=row.device,
         held_by=held_by,
         gateway=facts.get(gateway) if gateway else None,
+        place=f"gateway:{gateway}" if row.device is None else f"device:{row.device}",
     )
 
 
@@ -150,19 +155,35 @@ def offers_to_send(
         run: JobBody.model_validate_json(text)
         for run, text in dispatching.bodies(session, {row.run for row in rows}).items()
     }
+    others = _other_targets(session, rows)
     found: dict[Address, Offering] = {}
     for row in rows:
         address = Address(OrgId(row.org), GatewayId(row.gateway))
         if wanted is not None and address not in wanted:
             continue
         offering = found.setdefault(address, Offering(address, row.session))
-        offering.tasks.append(_offered(row, now))
+        offering.tasks.append(_offered(row, others.get((row.run, row.ordinal)), now))
         offering.bodies[row.body_hash] = bodies[row.run]
     return list(found.values())
 
 
-def _offered(row: Any, now: int) -> OfferedTask:
-    target: dict[str, JsonValue] = {"id": row.device}
+def _other_targets(session: Session, rows: Sequence[Any]) -> dict[Key, dict[str, JsonValue]]:
+    """The documents of targets that are no devices, as they are now."""
+    wanted: defaultdict[tuple[str, str, str], list[Any]] = defaultdict(list)
+    for row in rows:
+        if row.device is None and row.target is not None:
+            wanted[row.org, row.resource, row.target_table].append(row)
+    found: dict[Key, dict[str, JsonValue]] = {}
+    for (org, resource, table), of_kind in sorted(wanted.items()):
+        ids = [row.target for row in of_kind]
+        documents = target_documents.of_ids(session, org, SHAPES[resource], ids, table)
+        for row in of_kind:
+            found[row.run, row.ordinal] = documents.get(row.target, {"id": row.target})
+    return found
+
+
+def _offered(row: Any, other: dict[str, JsonValue] | None, now: int) -> OfferedTask:
+    target: dict[str, JsonValue] = {"id": row.device} if other is None else other
     if row.device is not None and row.type is not None:
         target |= {
             "type": row.type,

@@ -1,5 +1,7 @@
 """Saving and deleting jobs. What a run of one would refuse is refused here already."""
 
+from collections.abc import Iterable
+
 from cloud.coordinator.access import Caller
 from cloud.domain.runs import START_NAMES, ArtifactNameInvalid, artifact_texts, check_artifact_text
 from cloud.errors import Conflict, Invalid, NotFound
@@ -12,8 +14,9 @@ from contract.http.jobs import Job
 from contract.http.problems import ProblemItem
 from contract.ids import slug
 from contract.job_document import JobDocument, not_performed, problems
-from contract.query import QueryInvalid, check_query
-from contract.template_dialect import TemplateError
+from contract.query import QueryInvalid, read_with_templates
+from contract.query_fields import check_fields
+from contract.template_dialect import TemplateError, check
 
 
 def check_document(document: JobDocument) -> None:
@@ -34,18 +37,30 @@ def check_document(document: JobDocument) -> None:
 
 
 def _query_problems(document: JobDocument) -> list[ProblemItem]:
-    if document.targets.query is None:
-        return []
+    targets, found = document.targets, []
+    if targets.table is not None and targets.resource != "row":
+        message = "only targets of resource `row` have a table"
+        found.append(ProblemItem(key="targets.table", message=message))
+    if targets.table is not None:
+        found.extend(_not_known_at_start("targets.table", "a table", check(targets.table)))
+    if targets.query is None:
+        return found
     try:
-        names = check_query(document.targets.query)
+        query, names = read_with_templates(targets.query)
+        # The columns of a table are known only when the run starts.
+        check_fields(query, targets.resource)
     except QueryInvalid as error:
         key = f"targets.query.{error.path}" if error.path else "targets.query"
-        return [ProblemItem(key=key, message=error.reason)]
-    others = sorted(names - START_NAMES)
+        return [*found, ProblemItem(key=key, message=error.reason)]
+    return [*found, *_not_known_at_start("targets.query", "a query", names)]
+
+
+def _not_known_at_start(key: str, what: str, names: Iterable[str]) -> list[ProblemItem]:
+    others = sorted(set(names) - START_NAMES)
     if not others:
         return []
-    message = f"a query can use ctx and run, which are known at the start, not {', '.join(others)}"
-    return [ProblemItem(key="targets.query", message=message)]
+    message = f"{what} can use ctx and run, which are known at the start, not {', '.join(others)}"
+    return [ProblemItem(key=key, message=message)]
 
 
 def _artifact_problems(document: JobDocument) -> list[ProblemItem]:

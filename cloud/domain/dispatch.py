@@ -35,7 +35,10 @@ class GatewayFacts:
 
 @dataclass(frozen=True, slots=True)
 class DueTask:
-    """A task that is due, its device and that device's gateway as they are now."""
+    """A task that is due, its device and its gateway as they are now.
+
+    `place` is where it waits while its gateway is not known.
+    """
 
     run: str
     ordinal: int
@@ -43,6 +46,7 @@ class DueTask:
     device: str | None
     held_by: str | None
     gateway: GatewayFacts | None
+    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ def reason(
     """
     gateway = task.gateway
     if gateway is None:
-        return "gateway_unknown", f"device:{task.device}"
+        return "gateway_unknown", task.place or f"device:{task.device}"
     if gateway.in_conflict(now):
         return "in_conflict", f"gateway:{gateway.id}"
     if not gateway.is_online(now, silence) or gateway.journal is None:

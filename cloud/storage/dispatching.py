@@ -33,7 +33,7 @@ def due_tasks(session: Session, run: str, now: int, limit: int) -> Sequence[Row[
     """The next due tasks of a run by index, locked."""
     return fetch(
         session,
-        f"SELECT ordinal, org, device, status FROM tasks WHERE run = :run AND {_DUE} "
+        f"SELECT ordinal, org, device, gateway, status FROM tasks WHERE run = :run AND {_DUE} "
         "AND due_at <= :now ORDER BY due_at, ordinal "
         f"LIMIT :limit{for_update(session, ' SKIP LOCKED')}",
         run=run,
@@ -153,7 +153,8 @@ def offers(
         session,
         f"""
         SELECT t.run, t.ordinal, t.attempt, t.org, t.gateway, t.device, t.tries, t.priority,
-            g.session, r.body_hash, r.timeout, r.start_by, r.expires_at,
+            t.target, g.session, r.body_hash, r.timeout, r.start_by, r.expires_at, r.resource,
+            r.target_table,
             d.type, d.name, d.tags, d.attributes, d.state
         FROM gateways g
         JOIN tasks t ON {_of_task(SENDABLE)}

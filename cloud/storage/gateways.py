@@ -1,8 +1,10 @@
 """Gateways, their inventories and sessions."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from pydantic import JsonValue
 from sqlmodel import select
 
 from cloud.storage.database import Session
@@ -66,17 +68,24 @@ def save_inventory(
     """Take over what a gateway says it owns; returns the ids that changed, and the foreign ones.
 
     A device that another gateway owns is left alone; one that is no longer named has no owner.
+    Tags and attributes that people gave a device stand over those its gateway gives.
     """
     named = {device.id: _row(org, gateway, device, now) for device in devices}
     rows = fetch(
         session,
-        f"SELECT id, gateway, {_INVENTORY} FROM devices WHERE org = :org AND (gateway = :gateway "
-        f"OR {any_of(session, 'id', 'ids')}) ORDER BY id{for_update(session)}",
+        f"SELECT id, gateway, edits, {_INVENTORY} FROM devices WHERE org = :org "
+        f"AND (gateway = :gateway OR {any_of(session, 'id', 'ids')}) "
+        f"ORDER BY id{for_update(session)}",
         org=org,
         gateway=gateway,
         ids=listed(session, sorted(named)),
     )
     known = {row.id: row for row in rows}
+    for row in rows:
+        if row.edits is not None and row.id in named:
+            mine = named[row.id]
+            for section, changes in json.loads(row.edits).items():
+                mine[section] = to_json(edited(json.loads(mine[section]), changes))
     foreign = [i for i, row in known.items() if row.gateway not in (None, gateway)]
     changed = [
         row
@@ -101,6 +110,13 @@ def save_inventory(
         [{"org": org, "id": device, "gateway": gateway} for device in gone],
     )
     return [row["id"] for row in changed], foreign
+
+
+def edited(
+    values: Mapping[str, JsonValue], changes: Mapping[str, JsonValue]
+) -> dict[str, JsonValue]:
+    """The values with the changes over them; a null takes one away."""
+    return {name: value for name, value in {**values, **changes}.items() if value is not None}
 
 
 def _row(org: str, gateway: str, device: InventoryDevice, now: int) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def _task(session: Session, row: TaskRow, run: RunRow, totals: Totals, now: int)
         "run": row.run,
         "job": run.job,
         "ordinal": row.ordinal,
-        "target": row.device or "",
+        "target": row.target or row.device or "",
         "device": row.device,
         "gateway": row.gateway,
         "status": status,

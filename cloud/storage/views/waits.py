@@ -101,7 +101,7 @@ def _of_open(session: Session, task: Any, now: int) -> str | None:
 
 def _of_due(session: Session, task: Any, run: RunRow, totals: Totals, now: int) -> str:
     held = _device(session, task)
-    gateway_id = held.gateway if held else None
+    gateway_id = (held.gateway if held else None) if task.device else task.gateway
     gateway = None
     in_flight = 0
     if gateway_id is not None:
