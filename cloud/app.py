@@ -150,7 +150,10 @@ class _Cloud:
             on_stored=self._feeds.touch_tasks,
         )
         self._changes.on_sending(self._sender.wake)
-        self._loops = Loops(database, self._changes, clock, _holder(settings.data_dir))
+        self._loops = Loops(
+            database, self._changes, clock, new_id, _holder(settings.data_dir),
+            address=self._address,
+        )  # fmt: skip
         self._opened = asyncio.Event()
         self.services = Services(
             database=database,
@@ -159,6 +162,7 @@ class _Cloud:
             feeds=self._feeds,
             clock=clock,
             new_id=new_id,
+            address=self._address,
             new_secret=new_secret,
             not_ready=self._not_ready,
             limits=DoorLimits(
@@ -223,10 +227,14 @@ class _Cloud:
             return []
         return [f"no session with the broker {self._broker_address}"]
 
+    def _address(self) -> str:
+        """Where we are reached; known once we listen."""
+        return (self._settings.http.public_url or _url_of(self._listener)).rstrip("/")
+
     async def _announce(self) -> None:
         """Say where we are, once the broker has let us in: scripts and people wait for this."""
         await self._opened.wait()
-        url = self._settings.http.public_url or _url_of(self._listener)
+        url = self._address()
         runtime = {"url": url, "broker": str(self._broker_address), "process": os.getpid()}
         _write_whole(self._settings.data_dir / "runtime.json", json.dumps(runtime) + "\n", 0o644)
         _say(f"roundsman cloud is ready at {url} (broker {self._broker_address})")

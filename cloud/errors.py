@@ -2,6 +2,7 @@
 
 CloudError
 ├── NotFound             the caller: there is no such thing (also: it is another org's)
+│   └── Gone               it was there, and is not any more: deleted, or a link that expired
 ├── Invalid              the caller: correct it and send it again; says where
 ├── Conflict             the caller: look at what is there, then decide
 ├── NotPermitted         the caller: needs another token
@@ -23,6 +24,14 @@ class CloudError(Exception):
 class NotFound(CloudError):
     def __init__(self, what: str) -> None:
         super().__init__(f"there is no {what}")
+
+
+class Gone(NotFound):
+    """`code` is "deleted" or "link_expired"."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        CloudError.__init__(self, detail)
+        self.code = code
 
 
 class Invalid(CloudError):

@@ -8,6 +8,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
+from cloud.coordinator import armed
 from cloud.coordinator.access import Caller
 from cloud.domain import control as rules
 from cloud.domain.control import Pauser, RetryAsked
@@ -70,6 +71,7 @@ def ask_cancel(
         run.status, run.ended_at = run.cancel_then, now
         session.add(run)
         session.flush()
+        armed.note_end(session, run, now)
     else:
         _stand(session, run)
 

@@ -155,6 +155,7 @@ def offers_to_send(
         run: JobBody.model_validate_json(text)
         for run, text in dispatching.bodies(session, {row.run for row in rows}).items()
     }
+    parameters = dispatching.parameters(session, rows)
     others = _other_targets(session, rows)
     found: dict[Address, Offering] = {}
     for row in rows:
@@ -162,11 +163,14 @@ def offers_to_send(
         if wanted is not None and address not in wanted:
             continue
         offering = found.setdefault(address, Offering(address, row.session))
+        offering.tasks.append(_offered(row, now, parameters.get((row.run, row.ordinal))))
         offering.tasks.append(_offered(row, others.get((row.run, row.ordinal)), now))
         offering.bodies[row.body_hash] = bodies[row.run]
     return list(found.values())
 
 
+def _offered(row: Any, now: int, parameters: str | None) -> OfferedTask:
+    target: dict[str, JsonValue] = {"id": row.device}
 def _other_targets(session: Session, rows: Sequence[Any]) -> dict[Key, dict[str, JsonValue]]:
     """The documents of targets that are no devices, as they are now."""
     wanted: defaultdict[tuple[str, str, str], list[Any]] = defaultdict(list)
@@ -202,6 +206,7 @@ def _offered(row: Any, other: dict[str, JsonValue] | None, now: int) -> OfferedT
         tries=row.tries,
         device=row.device,
         target=target,
+        parameters=json.loads(parameters) if parameters else {},
         timeout=row.timeout,
         start_by=max(min(row.start_by, row.expires_at - now), 0),
         priority=row.priority,

@@ -25,6 +25,7 @@ class DoorLimits:
 class Services:
     """`clock` gives milliseconds since 1970, `new_secret` a token nobody can guess.
 
+    `address` is ours as others reach it, without a slash at its end; empty where nobody knows.
     `stopping` is set, and everybody who listens for changes woken, when streams have to end.
     `touched` is when the use of a token was noted last.
     `not_ready` says what is missing before work can be done; empty when nothing is.
@@ -38,6 +39,7 @@ class Services:
     new_id: Callable[[], str]
     new_secret: Callable[[], str]
     not_ready: Callable[[], list[str]]
+    address: Callable[[], str] = str
     limits: DoorLimits = field(default_factory=DoorLimits)
     version: str = ""
     has_secure_cookies: bool = False

@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Row
 
 from cloud.domain.dispatch import CONFLICT_MS, DueTask, GatewayFacts
+from cloud.storage import extensions
 from cloud.storage.database import Session
 from cloud.storage.dialect import any_of, change_many, fetch, for_update, listed
 from cloud.storage.schema import DUE, OPEN
@@ -153,6 +154,8 @@ def offers(
         session,
         f"""
         SELECT t.run, t.ordinal, t.attempt, t.org, t.gateway, t.device, t.tries, t.priority,
+            g.session, r.body_hash, r.timeout, r.start_by, r.expires_at,
+            r.has_parameters,
             t.target, g.session, r.body_hash, r.timeout, r.start_by, r.expires_at, r.resource,
             r.target_table,
             d.type, d.name, d.tags, d.attributes, d.state
@@ -170,6 +173,19 @@ def offers(
         calm=now - CONFLICT_MS,
         limit=limit,
     )
+
+
+def parameters(session: Session, rows: Sequence[Row[Any]]) -> dict[tuple[str, int], str]:
+    """What the tasks among these offers bring for themselves, as JSON."""
+    by_run: dict[str, list[int]] = {}
+    for row in rows:
+        if row.has_parameters:
+            by_run.setdefault(row.run, []).append(row.ordinal)
+    return {
+        (run, ordinal): text
+        for run, ordinals in sorted(by_run.items())
+        for ordinal, text in extensions.parameters_of(session, run, ordinals).items()
+    }
 
 
 def cancels(

@@ -9,7 +9,7 @@ from sqlalchemy import Row
 
 from cloud.domain.counts import Deltas
 from cloud.domain.tasks import ClosedAttempt, Taken, TaskFacts
-from cloud.storage import counts
+from cloud.storage import counts, triggers
 from cloud.storage.database import Session
 from cloud.storage.dialect import any_of, change, change_many, fetch, for_update, listed
 from cloud.storage.json_text import clean, clean_or_none
@@ -170,6 +170,8 @@ def save_moves(
     change_many(session, _ATTEMPT_REPORTED, reported)
     change_many(session, _ATTEMPT_DECIDED, decided)
     free(session, [move.task for move in moves if move.taken.closes], keep_devices)
+    gone = [move.task.key for move in moves if move.taken.status is TaskStatus.TIMED_OUT]
+    triggers.note_timeouts(session, gone, now)
     counts.move(session, deltas, shard)
 
 

@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 
+from cloud.app import new_id
 from cloud.coordinator.changes import Changes
 from cloud.coordinator.loops import Loops
 from contract.lifecycle import RunStatus
@@ -14,7 +15,7 @@ from tests.kit.waiting import wait_until_async
 
 @contextlib.asynccontextmanager
 async def running(world: World, changes: Changes, holder: str = "one"):
-    loops = Loops(world.database, changes, lambda: world.now, holder)
+    loops = Loops(world.database, changes, lambda: world.now, new_id, holder)
     task = asyncio.ensure_future(loops.run())
     try:
         yield loops
@@ -59,7 +60,7 @@ async def test_trouble_of_one_loop_does_not_stop_the_others(world: World):
         async def advance_runs(self) -> bool:
             raise ZeroDivisionError
 
-    loops = Broken(world.database, Changes(), lambda: world.now, "one")
+    loops = Broken(world.database, Changes(), lambda: world.now, new_id, "one")
     run = world.start_new()
     task = asyncio.ensure_future(loops.run())
     await wait_until_async(lambda: world.run(run).counts.in_flight == 1)
