@@ -199,6 +199,9 @@ class PublishParameters(Parameters):
     payload: JsonValue = ""
     qos: Literal[0, 1] = 1
     retain: bool = False
+    stamp: bool = Field(
+        default=False, description="add `roundsman: {run, task, attempt}` to an object"
+    )
 
 
 class AwaitParameters(Parameters):
@@ -210,6 +213,7 @@ class AwaitParameters(Parameters):
     topic: str = Field(min_length=1, max_length=1024)
     match: str | None = Field(default=None, max_length=4096)
     publish: PublishParameters | None = None
+    retained: bool = False
     timeout: Timeout | Template | None = None
 
 

@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,7 @@ from gateway.actions.registry import ACTIONS
 from gateway.artifacts.cache import ArtifactCache
 from gateway.artifacts.download import Download
 from gateway.artifacts.serve import ArtifactServer
+from gateway.cloud_link.calls import Calls
 from gateway.cloud_link.link import CloudLink
 from gateway.cloud_link.receiver import Listeners, Receiver
 from gateway.cloud_link.sender import Sender
@@ -41,7 +42,8 @@ from gateway.journal import keeping, meta
 from gateway.journal.database import Database, open_database
 from gateway.runner.buses import Buses
 from gateway.runner.devices import Device, DeviceHandle
-from gateway.runner.reach import Artifacts
+from gateway.runner.reach import Artifacts, Outside
+from gateway.runner.replies import Replies
 from gateway.runner.supervisor import Supervisor
 from gateway.runner.worker import Shop
 from gateway.settings import (
@@ -54,7 +56,9 @@ from gateway.settings import (
     read_profiles,
 )
 from gateway.transports.local_broker import LocalBroker
+from gateway.transports.mail import SmtpServer
 from gateway.transports.mqtt import MqttTransport
+from gateway.transports.web import Web
 
 STOP_WITHIN_S: Final = 1.5
 PRUNE_EVERY_S: Final = 60.0
@@ -109,12 +113,14 @@ class Gateway:
         artifacts: Artifacts,
         make_connector: Callable[[LinkState], Connector],
         chance: Chance,
+        outside: Outside = Outside(),  # noqa: B008 (frozen)
     ) -> None:
         self._journal = journal
         self._clock = chance.clock
         buses = Buses()
         self._handles = {d.id: DeviceHandle(d, buses, chance.clock) for d in devices}
         self.state = LinkState(address, identity.journal, chance.word())
+        self.calls = Calls(self.state, lambda: chance.clock().mono)
         self.sender = Sender(journal, self.state, lambda: chance.clock().mono, self._health)
         self.supervisor = Supervisor(
             Shop(
@@ -128,6 +134,8 @@ class Gateway:
                 may_begin=lambda: self.state.may_begin_work,
                 stream=self._stream,
                 on_unsent=self.sender.wake,
+                outside=replace(outside, ask_cloud=self.calls.ask),
+                replies=Replies(outside.messages),
             ),
             self._handles,
         )
@@ -136,7 +144,8 @@ class Gateway:
             on_cancel=self.supervisor.cancel,
             on_receipt=self.sender.take_receipt,
             on_unsent=self.sender.wake,
-            on_session=self.sender.forget_flights,
+            on_session=self._session_opened,
+            on_reply=self.calls.take_reply,
         )
         self.link = CloudLink(
             connector=make_connector(self.state),
@@ -144,6 +153,7 @@ class Gateway:
             state=self.state,
             receiver=Receiver(journal, self.state, listeners, identity.boot, chance.clock),
             sender=self.sender,
+            calls=self.calls,
             inventory=self._inventory,
             version=version_of_ours(),
             verbs=list(actions),
@@ -166,6 +176,10 @@ class Gateway:
                     log.info("tidied", buried=found.buried, gone=found.gone)
                     continue
             await asyncio.sleep(PRUNE_EVERY_S)
+
+    def _session_opened(self) -> None:
+        self.sender.forget_flights()
+        self.calls.say_again()
 
     def _stream(self) -> Stream:
         return "live" if self.state.session is not None else "backlog"
@@ -223,6 +237,7 @@ async def _main(
             CachedArtifacts(cache, server.url_for),
             lambda state: _connector(state, _broker(settings, token, tls)),
             Chance(now, random.random, lambda: secrets.token_hex(8)),
+            _outside(settings, messages),
         )
         log.info(
             "gateway started",
@@ -287,6 +302,22 @@ async def _local_messages(settings: Settings, stack: AsyncExitStack) -> MqttTran
         username=local.username,
         password=local.password,
     )
+
+
+def _outside(settings: Settings, messages: MqttTransport | None) -> Outside:
+    smtp = settings.smtp
+    mail = None
+    if smtp is not None:
+        mail = SmtpServer(
+            host=smtp.host,
+            port=smtp.port,
+            sender=smtp.sender,
+            username=smtp.username,
+            password=smtp.password,
+            tls=smtp.tls,
+            authority=None if smtp.authority is None else str(smtp.authority),
+        )
+    return Outside(messages=messages, web=Web(settings.http.networks()), mail=mail)
 
 
 async def _artifacts(

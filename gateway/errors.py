@@ -7,9 +7,12 @@ GatewayError
 ├── CloudUnreachable      the cloud: keep working, send later
 ├── CloudRefused          the operator: the broker or the cloud does not let us in
 ├── StorageFull           the disk: retention decides what goes; job results never do
+├── CallRefused           the cloud: it will not do what a step asks; a code, and perhaps a result
 ├── StepInvalid           us, or the job: the step cannot be performed as it is written
 └── SettingsInvalid       the operator: stop at start; say file, line, key and nearest known key
 """
+
+from pydantic import JsonValue
 
 
 class GatewayError(Exception):
@@ -42,6 +45,15 @@ class CloudRefused(GatewayError):
 
 class StorageFull(GatewayError):
     pass
+
+
+class CallRefused(GatewayError):
+    """`code` is one of `contract.failures.FAILURES`."""
+
+    def __init__(self, text: str, code: str = "call_refused", result: JsonValue = None) -> None:
+        super().__init__(text)
+        self.code = code
+        self.result = result
 
 
 class StepInvalid(GatewayError):

@@ -4,6 +4,7 @@ Also what `--check` says of a file: every problem with file, line, key and neare
 """
 
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from gateway.domain.profiles import Profile
 from gateway.drivers.mqtt import MqttOptions
 from gateway.drivers.smp import SmpOptions
 from gateway.errors import SettingsInvalid
+from gateway.transports.web import Network
 
 ENV_PREFIX: Final = "ROUNDSMAN_GATEWAY__"
 PATIENCE: Final = parse_duration("30s")
@@ -129,6 +131,38 @@ class Artifacts(Section):
         return self
 
 
+class Http(Section):
+    """Where the steps `http.request` may connect to, beside public addresses."""
+
+    allow: list[str] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="inner networks, as `10.1.0.0/16` or `127.0.0.1`",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.networks()
+        return self
+
+    def networks(self) -> list[Network]:
+        return [ip_network(text, strict=False) for text in self.allow]
+
+
+class Smtp(Section):
+    """The mail server of the steps `notify.email`."""
+
+    host: str
+    port: int = Field(default=587, ge=1, le=65535)
+    sender: str = Field(description="who the mails are from")
+    username: str | None = None
+    password: str | None = None
+    tls: Literal["none", "starttls", "tls"] = Field(
+        default="starttls", description="after the greeting, from the first byte, or not at all"
+    )
+    authority: Path | None = Field(default=None, description="the CA the server is checked by")
+
+
 class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "text", "json"] = Field(
@@ -182,6 +216,8 @@ class Settings(Section):
         default=Path("configs/profiles"), description="the folder of MQTT device profiles"
     )
     artifacts: Artifacts = Artifacts()
+    http: Http = Http()
+    smtp: Smtp | None = None
     devices: list[AnyDevice] = Field(default_factory=list, max_length=10_000)
     log: Log = Log()
 

@@ -1,19 +1,23 @@
 """What an action is: one verb of the step library, performed with what a step may reach."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from contract.messages import ArtifactRef
 from contract.steps import AfterRestart
+from gateway.domain.facts import Acknowledgment
 from gateway.drivers.base import (
     Answered,
     DeviceRequest,
     OnProgress,
     Refused,
 )
+from gateway.errors import StepInvalid
+from gateway.transports.base import MessageLink
+from gateway.transports.web import WebClient
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Call:
 
     `resumed` says that an earlier process began it and did not see the end. `scope` holds the
     names expressions may use; `memory` what earlier steps of the attempt left for later ones.
+    `key` names what it asks of the cloud, if the job gave it a name; `item` is its place in a loop.
     """
 
     step: str
@@ -31,15 +36,18 @@ class Call:
     resumed: bool
     scope: Mapping[str, JsonValue]
     memory: Mapping[str, JsonValue] = field(default_factory=dict)
+    key: str | None = None
+    item: int | None = None
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """`memory` is kept with the attempt, for its later steps."""
+    """`memory` is kept with the attempt, for its later steps; `acknowledgment` says how it ends."""
 
     result: JsonValue = None
     memory: Mapping[str, JsonValue] = field(default_factory=dict)
     note: str = ""
+    acknowledgment: Acknowledgment | None = None
 
 
 @dataclass(frozen=True)
@@ -72,8 +80,41 @@ class FetchedArtifact:
     url: str
 
 
+class Mailer(Protocol):
+    """The way to a mail server."""
+
+    async def send(self, to: Sequence[str], subject: str, text: str, message_id: str) -> None:
+        """Raises StepInvalid (`mail_failed`) when the server does not take it."""
+        ...
+
+
 class Reach(Protocol):
     """What a step may touch."""
+
+    @property
+    def web(self) -> WebClient: ...
+
+    @property
+    def messages(self) -> MessageLink:
+        """The local broker. Raises StepInvalid (`broker_unavailable`) where there is none."""
+        ...
+
+    @property
+    def mail(self) -> Mailer:
+        """Raises StepInvalid where no mail server is configured."""
+        ...
+
+    async def ask_cloud(self, call: Call) -> JsonValue:
+        """Have the cloud do it, once; asked until it answers. Raises CallRefused."""
+        ...
+
+    async def perform(self, call: Call) -> StepOutcome:
+        """Another step, inside this one. Never raises what a step may raise."""
+        ...
+
+    def keep(self, result: JsonValue) -> None:
+        """What there is of the result, should the step's time end."""
+        ...
 
     async def ask_device(
         self, request: DeviceRequest, timeout_s: float, on_progress: OnProgress
@@ -98,6 +139,30 @@ class Reach(Protocol):
         ...
 
     def now_ms(self) -> int: ...
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def parsed(model: type[M], call: Call) -> M:
+    """A step's parameters as rendered. Raises StepInvalid when a value is not what it must be."""
+    try:
+        return model.model_validate(dict(call.parameters))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise StepInvalid(f"{call.uses}: {place}: {first['msg']}") from error
+
+
+def stamp_of(call: Call) -> dict[str, str]:
+    """Run, task and attempt, as steps tell others where they come from."""
+    task, run = call.scope.get("task"), call.scope.get("run")
+    known = task if isinstance(task, dict) else {}
+    return {
+        "run": str(run.get("id", "")) if isinstance(run, dict) else "",
+        "task": str(known.get("id", "")),
+        "attempt": str(known.get("attempt", "")),
+    }
 
 
 class Action(Protocol):

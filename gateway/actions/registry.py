@@ -3,11 +3,19 @@
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.actions import device, firmware, flow
+from gateway.actions import device, firmware, fleet, flow, http, mqtt, notify
 from gateway.actions.base import Action
 from gateway.errors import StepInvalid
 
-ACTIONS: Final[Mapping[str, Action]] = {**device.ACTIONS, **firmware.ACTIONS, **flow.ACTIONS}
+ACTIONS: Final[Mapping[str, Action]] = {
+    **device.ACTIONS,
+    **firmware.ACTIONS,
+    **fleet.ACTIONS,
+    **flow.ACTIONS,
+    **http.ACTIONS,
+    **mqtt.ACTIONS,
+    **notify.ACTIONS,
+}
 # What the gateway's hello tells the cloud.
 VERBS: Final = tuple(sorted(ACTIONS))
 

@@ -8,6 +8,7 @@ import structlog
 
 from contract.messages import Hello, InventoryDevice, digest_of
 from contract.topics import Kind
+from gateway.cloud_link.calls import Calls
 from gateway.cloud_link.hello import pages
 from gateway.cloud_link.receiver import Receiver
 from gateway.cloud_link.sender import Sender
@@ -37,6 +38,7 @@ class CloudLink:
         state: LinkState,
         receiver: Receiver,
         sender: Sender,
+        calls: Calls,
         inventory: Callable[[], Sequence[InventoryDevice]],
         version: str,
         verbs: Sequence[str],
@@ -49,6 +51,7 @@ class CloudLink:
         self._state = state
         self._receiver = receiver
         self._sender = sender
+        self._calls = calls
         self._inventory = inventory
         self._version = version
         self._verbs = sorted(verbs)
@@ -88,6 +91,7 @@ class CloudLink:
                 loops.create_task(self._receive(connection), name="cloud_link.receiver")
                 loops.create_task(self._greet(connection), name="cloud_link.hello")
                 loops.create_task(self._sender.run(connection), name="cloud_link.sender")
+                loops.create_task(self._calls.run(connection), name="cloud_link.calls")
 
     async def _receive(self, connection: Connection) -> None:
         async for kind, payload in connection.messages():

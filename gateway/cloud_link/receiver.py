@@ -23,7 +23,7 @@ class Listeners:
 
     `on_work`: lanes that have new work; `on_cancel`: cancels of attempts that may be in a worker's
     hands; `on_receipt`: the receipt, for the sender; `on_unsent`: something is to be sent;
-    `on_session`: a session has opened.
+    `on_session`: a session has opened; `on_reply`: the answer to a call, wanted or not.
     """
 
     on_work: Callable[[Iterable[str]], None]
@@ -31,6 +31,7 @@ class Listeners:
     on_receipt: Callable[[Receipt], None]
     on_unsent: Callable[[bool], None]
     on_session: Callable[[], None]
+    on_reply: Callable[[Reply], bool]
 
 
 class Receiver:
@@ -66,7 +67,8 @@ class Receiver:
                 case Receipt():
                     await self._receipt(message)
                 case Reply():
-                    self._state.dropped["reply to no call"] += 1
+                    if not self._listeners.on_reply(message):
+                        self._state.dropped["reply to no call"] += 1
                 case _:
                     self._state.dropped[f"{kind} is not for gateways"] += 1
         except StorageFull as error:

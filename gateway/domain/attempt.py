@@ -16,6 +16,8 @@ from contract.template_dialect import TemplateError, is_true, render
 from gateway.domain.attempt_state import Attempt, StepState, progress_of, scope_of, with_changes
 from gateway.domain.backoff import backoff_ms
 from gateway.domain.facts import (
+    Acknowledged,
+    Acknowledgment,
     Begin,
     CancelAsked,
     CancelMode,
@@ -40,6 +42,7 @@ from gateway.domain.facts import (
     Unanswered,
     WaitUntil,
 )
+from gateway.domain.parameters import rendered
 from gateway.domain.plain_json import MAX_RESULT_BYTES, cut, plain, plain_text
 
 CRASHES_ALLOWED: Final = 3
@@ -62,6 +65,7 @@ NEVER_RETRIED: Final = frozenset(
         "image_too_large",
         "unknown_device",
         "crashed_gateway",
+        "address_refused",
     }
 )
 
@@ -111,6 +115,8 @@ class _Turn:
                 self._came_forward(percent, note)
             case CancelAsked(mode, reason):
                 self._cancel(mode, reason)
+            case Acknowledged(acknowledgment):
+                self._acknowledged(acknowledgment)
             case Due():
                 if not attempt.begun:
                     self._hand_back_if_late()
@@ -137,7 +143,7 @@ class _Turn:
             skipped = attempt.revision + UNSYNCED_REVISIONS
             self._set(revision=skipped)
         if attempt.current is None:
-            if attempt.begun:  # stopped between two steps
+            if attempt.begun and not attempt.is_awaiting:  # stopped between two steps
                 self._proceed()
             return
         step = self._current
@@ -169,9 +175,13 @@ class _Turn:
                 self._try_failed(*(lost.code, lost.text) if lost else (code, text))
             case LineLost(text, sent):
                 self._line_lost(text, sent)
-            case TimedOut():
+            case TimedOut(result):
+                if result is not None:
+                    self._keep_result(result)
                 self._time_is_over()
-            case Stopped():
+            case Stopped(result):
+                if result is not None:
+                    self._keep_result(result)
                 self._step_failed("interrupted", "stopped by a forced cancel")
                 self._proceed()
             case _:
@@ -194,6 +204,8 @@ class _Turn:
                 self._try_failed("expectation_failed", f"`{expect}` is not true")
                 return
         self._say("INFO", "step succeeded")
+        if done.acknowledgment is not None:
+            self._acknowledged(done.acknowledgment)
         self._end_step(StepStatus.SUCCEEDED, note=plain_text(done.note) or self._current.note)
         self._proceed()
 
@@ -246,6 +258,10 @@ class _Turn:
             return
         self._set(cancel=mode)
         self._say("WARNING", "cancel asked for", {"mode": mode, "reason": plain_text(reason, 500)})
+        if attempt.is_awaiting:
+            self._set(outcome=TaskStatus.CANCELLED)
+            self._end()
+            return
         if attempt.current is None or self._is_cleanup_step():
             return
         if not attempt.performing:
@@ -262,6 +278,8 @@ class _Turn:
         while True:
             index = self._next_step()
             if index is None:
+                if self._is_acknowledged_as_failed():
+                    continue
                 self._end()
                 return
             if self._attempt.outcome is None and self._must_stop():
@@ -293,6 +311,15 @@ class _Turn:
             if due:
                 return index
         return None
+
+    def _is_acknowledged_as_failed(self) -> bool:
+        """Whether a bad acknowledgment has just become the outcome: clean-up steps are due."""
+        word = self._attempt.acknowledgment
+        if self._attempt.outcome is not None or word is None or word.success:
+            return False
+        failure = _failure("acknowledged_as_failed", word.text or f"by {word.by}")
+        self._set(outcome=TaskStatus.FAILED, failure=failure)
+        return True
 
     def _is_skipped(self) -> bool:
         when = self._offered.when
@@ -343,11 +370,11 @@ class _Turn:
     def _perform(self, resumed: bool) -> None:
         offered, scope = self._offered, self._scope()
         try:
-            parameters = render(dict(offered.with_), scope)
+            parameters = rendered(offered.uses, offered.with_, scope)
+            key = None if offered.key is None else str(render(offered.key, scope))
         except TemplateError as error:
             self._step_failed("template_failed", str(error))
             return
-        assert isinstance(parameters, dict)
         self._step(begins=self._current.begins + 1)
         self._attempt = with_changes(self._attempt, performing=True)
         self.effects.append(
@@ -359,6 +386,7 @@ class _Turn:
                 resumed=resumed,
                 scope=scope,
                 memory=self._attempt.memory,
+                key=key,
             )
         )
 
@@ -411,7 +439,36 @@ class _Turn:
         self._set(current=None)
         self._attempt = with_changes(self._attempt, performing=False)
 
+    def _acknowledged(self, word: Acknowledgment) -> None:
+        """The first word counts; later ones are only noted."""
+        if self._attempt.acknowledgment is not None:
+            self._say("WARNING", "acknowledged again: nothing changes", {"by": word.by[:200]})
+            return
+        result, _ = cut(plain(word.result), MAX_RESULT_BYTES)
+        accumulator, _ = cut(plain(word.accumulator), MAX_RESULT_BYTES)
+        kept = Acknowledgment(
+            word.success,
+            result,
+            accumulator,
+            plain_text(word.text, 1_000),
+            plain_text(word.by, 200),
+        )
+        self._set(acknowledgment=kept)
+        self._say("INFO", "acknowledged", {"success": kept.success, "by": kept.by})
+        if self._attempt.is_awaiting:
+            # The slot is long given away: a rollback would need a task of its own.
+            self._is_acknowledged_as_failed()
+            self._end()
+
     def _end(self) -> None:
+        word = self._attempt.acknowledgment
+        if self._attempt.outcome is None and word is None and self._attempt.body.acknowledge:
+            self._set(status=TaskStatus.AWAITING, waiting_for=None)
+            self._say("INFO", "awaiting acknowledgment")
+            return
+        if word is not None and self._attempt.outcome in (None, TaskStatus.FAILED):
+            given = {} if word.result is None else {"result": word.result}
+            self._set(accumulator=word.accumulator, **given)
         skipped = with_changes(StepState(), status=StepStatus.SKIPPED, skipped_at=self._now.wall)
         steps = tuple(
             state if state.status in STEP_ENDS else skipped for state in self._attempt.steps

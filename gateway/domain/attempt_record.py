@@ -83,7 +83,7 @@ def snapshot_of(attempt: Attempt) -> TaskSnapshot:
         steps=steps,
         failure=attempt.failure,
         result=attempt.result if keep else None,
-        accumulator=None,
+        accumulator=attempt.accumulator,
         from_attempt=attempt.from_attempt,
     )
     return _bounded(snapshot)
@@ -129,7 +129,10 @@ def _with_results_cut(snapshot: TaskSnapshot, limit: int) -> TaskSnapshot:
         changes: dict[str, Any] = {"result": result, "truncated": True} if was_cut else {}
         steps.append(step.model_copy(update=changes) if changes else step)
     result, _ = cut(snapshot.result, limit)
-    return snapshot.model_copy(update={"steps": steps, "result": result, "truncated": True})
+    handed_on, _ = cut(snapshot.accumulator, limit)
+    return snapshot.model_copy(
+        update={"steps": steps, "result": result, "accumulator": handed_on, "truncated": True}
+    )
 
 
 def _without_some(steps: list[StepSnapshot]) -> list[StepSnapshot]:
@@ -150,7 +153,7 @@ def _size(snapshot: TaskSnapshot) -> int:
 
 def _roughly(snapshot: TaskSnapshot) -> int:
     """An upper bound that costs little while results are small."""
-    total = 1024 + size_of(snapshot.result)
+    total = 1024 + size_of(snapshot.result) + size_of(snapshot.accumulator)
     for step in snapshot.steps:
         texts = len(step.note) + (len(step.failure.text) if step.failure else 0)
         total += 512 + 6 * texts + size_of(step.result)

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from contract.lifecycle import TASK_ENDS, StepStatus, TaskStatus
 from contract.messages import Failure, JobBody, OfferedStep, OfferedTask
-from gateway.domain.facts import CancelMode, Instant
+from gateway.domain.facts import Acknowledgment, CancelMode, Instant
 
 T = TypeVar("T", "StepState", "Attempt")
 
@@ -70,6 +70,8 @@ class Attempt:
     failure: Failure | None = None
     cancel: CancelMode | None = None
     result: JsonValue = None
+    accumulator: JsonValue = None
+    acknowledgment: Acknowledgment | None = None
     from_attempt: int | None = None
     memory: Mapping[str, JsonValue] = field(default_factory=dict)
     performing: bool = False
@@ -82,6 +84,11 @@ class Attempt:
     def is_ended(self) -> bool:
         """Ended, or handed back."""
         return self.status in TASK_ENDS or self.status is TaskStatus.SCHEDULED
+
+    @property
+    def is_awaiting(self) -> bool:
+        """Its steps are done; whoever acknowledges it has the word, and no worker."""
+        return self.status is TaskStatus.AWAITING
 
     @property
     def first_step(self) -> OfferedStep | None:
@@ -114,6 +121,7 @@ def close_by(attempt: Attempt, earlier: Attempt, now: Instant) -> Attempt:
         current=None,
         waiting_for=None,
         result=earlier.result,
+        accumulator=earlier.accumulator,
         from_attempt=earlier.offer.attempt,
         revision=attempt.revision + 1,
         unsynced=0,
@@ -146,6 +154,7 @@ def scope_of(attempt: Attempt) -> dict[str, JsonValue]:
             "attempt": offer.attempt,
             "ordinal": offer.ordinal,
             "tries": offer.tries,
+            "acknowledgment_token": offer.acknowledgment_token,
         },
         "steps": steps,
         "accumulator": offer.accumulator,

@@ -50,12 +50,31 @@ class Hopeless:
 
 
 @dataclass(frozen=True)
+class Acknowledgment:
+    """How somebody says that the task ends; `by` names who, for people."""
+
+    success: bool
+    result: JsonValue = None
+    accumulator: JsonValue = None
+    text: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True)
 class Done:
     """The step was performed. `memory` is for later steps of the attempt."""
 
     result: JsonValue = None
     memory: Mapping[str, JsonValue] = field(default_factory=dict)
     note: str = ""
+    acknowledgment: Acknowledgment | None = None
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """Somebody outside has acknowledged the attempt, while it runs or awaits that."""
+
+    acknowledgment: Acknowledgment
 
 
 @dataclass(frozen=True)
@@ -85,12 +104,16 @@ class LineLost:
 
 @dataclass(frozen=True)
 class TimedOut:
-    """The time that the step was given is over; it has been stopped."""
+    """The time that the step was given is over; it has been stopped. `result`: what it has."""
+
+    result: JsonValue = None
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """The step was interrupted because the attempt asked for it."""
+    """The step was interrupted because the attempt asked for it. `result`: what it has."""
+
+    result: JsonValue = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +141,18 @@ class ProcessEnds:
 
 
 Outcome = Done | Denied | Unanswered | LineLost | TimedOut | Stopped
-Fact = Started | Held | Begin | Hopeless | Outcome | Progress | Due | CancelAsked | ProcessEnds
+Fact = (
+    Started
+    | Held
+    | Begin
+    | Hopeless
+    | Outcome
+    | Progress
+    | Due
+    | CancelAsked
+    | Acknowledged
+    | ProcessEnds
+)
 
 
 @dataclass(frozen=True)
@@ -132,6 +166,7 @@ class Perform:
     resumed: bool
     scope: Mapping[str, JsonValue]
     memory: Mapping[str, JsonValue]
+    key: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from contract.messages import (
     CancelItem,
     Failure,
     JobBody,
+    LogLine,
     OfferedTask,
     TaskMark,
     TaskRef,
@@ -20,7 +21,7 @@ from contract.messages import (
 from gateway.domain.attempt import advance
 from gateway.domain.attempt_record import from_record, snapshot_json, snapshot_of, to_record
 from gateway.domain.attempt_state import Attempt, accept, close_by
-from gateway.domain.facts import CancelAsked, Instant
+from gateway.domain.facts import Acknowledged, Acknowledgment, CancelAsked, Instant, Say
 from gateway.domain.plain_json import plain_text
 from gateway.domain.retention import Stream
 from gateway.journal import outbox
@@ -76,6 +77,7 @@ def take_offers(
             "INSERT OR IGNORE INTO bodies VALUES (?, ?, ?)",
             (body.run, body.hash, body.model_dump_json(by_alias=True, exclude_defaults=True)),
         )
+        _end_awaiting(db, offer, now)
         attempt = accept(offer, body, boot, now)
         earlier = _succeeded_before(db, offer)
         if earlier is not None:
@@ -88,7 +90,9 @@ def take_offers(
 
 
 def open_lanes(db: Connection) -> list[str]:
-    rows = db.execute("SELECT DISTINCT lane FROM tasks WHERE ended_at IS NULL")
+    rows = db.execute(
+        "SELECT DISTINCT lane FROM tasks WHERE ended_at IS NULL AND status <> 'awaiting'"
+    )
     return [str(lane) for (lane,) in rows]
 
 
@@ -99,14 +103,16 @@ def next_of(db: Connection, lane: str, now: Instant) -> Attempt | None:
     """
     while True:
         row = db.execute(
-            "SELECT task FROM tasks WHERE lane = ? AND ended_at IS NULL"
+            "SELECT task FROM tasks WHERE lane = ? AND ended_at IS NULL AND status <> 'awaiting'"
             " ORDER BY begun DESC, priority DESC, accepted_at, task LIMIT 1",
             (lane,),
         ).fetchone()
         if row is None:
             return None
         (number,) = db.execute(
-            "SELECT min(attempt) FROM tasks WHERE task = ? AND ended_at IS NULL", row
+            "SELECT min(attempt) FROM tasks WHERE task = ? AND ended_at IS NULL"
+            " AND status <> 'awaiting'",
+            row,
         ).fetchone()
         attempt = load(db, row[0], number, now)
         if attempt is None:
@@ -177,7 +183,7 @@ def cancel(
     running = []
     for item in items:
         row = db.execute(
-            "SELECT lane, ended_at, begun FROM tasks WHERE task = ? AND attempt = ?",
+            "SELECT lane, ended_at, begun, status FROM tasks WHERE task = ? AND attempt = ?",
             (item.task, item.attempt),
         ).fetchone()
         if row is None:
@@ -185,13 +191,55 @@ def cancel(
         elif row[1] is not None:
             report_again(db, [item])
         else:
-            if not row[2]:
+            if not row[2] or row[3] == TaskStatus.AWAITING:
                 attempt = load(db, item.task, item.attempt, now)
                 if attempt is not None:
                     asked = CancelAsked(item.mode, item.reason)
                     save(db, advance(attempt, asked, now)[0], attempt.revision, now)
             running.append((str(row[0]), item))
     return running
+
+
+def awaiting(db: Connection, now: Instant) -> list[Attempt]:
+    """The attempts whose steps are done, and whose acknowledgment is outstanding."""
+    rows = db.execute(
+        "SELECT task, attempt FROM tasks WHERE ended_at IS NULL AND status = 'awaiting'"
+    ).fetchall()
+    return [found for row in rows if (found := load(db, row[0], row[1], now)) is not None]
+
+
+def acknowledge(
+    db: Connection, task: str, attempt: int, word: Acknowledgment, now: Instant, stream: Stream
+) -> bool:
+    """Close an awaiting attempt; says whether it has ended, by this word or before it."""
+    found = load(db, task, attempt, now)
+    if found is None:
+        return True
+    after, effects = advance(found, Acknowledged(word), now)
+    lines = [
+        LogLine(number=0, at=max(now.wall, 0), level=effect.level, text=effect.text, task=task,
+                attempt=attempt, device=found.offer.device, data=dict(effect.data))
+        for effect in effects
+        if isinstance(effect, Say)
+    ]  # fmt: skip
+    if found.is_ended:
+        text = "acknowledged after its end: nothing changes"
+        late = LogLine(number=0, at=max(now.wall, 0), level="WARNING", text=text, task=task,
+                       attempt=attempt, data={"by": word.by[:200]})  # fmt: skip
+        outbox.add(db, stream, [late])
+    elif after.revision != found.revision:
+        save(db, after, found.revision, now, lines, stream)
+    return after.is_ended
+
+
+def _end_awaiting(db: Connection, offer: OfferedTask, now: Instant) -> None:
+    """A new attempt says that the cloud has ended the one that was waiting to be acknowledged."""
+    rows = db.execute(
+        "SELECT attempt FROM tasks WHERE task = ? AND attempt < ? AND ended_at IS NULL"
+        " AND status = 'awaiting'",
+        (offer.task, offer.attempt),
+    ).fetchall()
+    forget(db, [TaskRef(task=offer.task, attempt=number) for (number,) in rows], now)
 
 
 def unacknowledged(db: Connection, limit: int) -> list[Unsent]:
@@ -237,7 +285,7 @@ def forget(db: Connection, refs: Sequence[TaskRef], now: Instant) -> None:
     """The cloud has ended these itself: what has not begun never will, and no result is sent."""
     for ref in refs:
         attempt = load(db, ref.task, ref.attempt, now)
-        if attempt is not None and not attempt.begun:
+        if attempt is not None and (not attempt.begun or attempt.is_awaiting):
             asked = CancelAsked("soft", "the cloud has ended this attempt")
             save(db, advance(attempt, asked, now)[0], attempt.revision, now)
         db.execute(

@@ -1,15 +1,21 @@
 """What a step may touch while it is performed, and what it left: progress, log lines, a request."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pydantic import JsonValue
+
 from contract.messages import ArtifactRef
-from gateway.actions.base import FetchedArtifact
+from contract.messages import Call as CloudCall
+from gateway.actions.base import Call, FetchedArtifact, Mailer, StepOutcome
+from gateway.domain.call_keys import call_key
 from gateway.drivers.base import Answered, DeviceRequest, OnProgress, Refused
 from gateway.errors import StepInvalid
 from gateway.runner.devices import DeviceHandle
+from gateway.transports.base import MessageLink
+from gateway.transports.web import Web, WebClient
 
 
 class Artifacts(Protocol):
@@ -24,10 +30,39 @@ class Artifacts(Protocol):
     def release(self, holder: str) -> None: ...
 
 
+async def _no_cloud(call: CloudCall) -> JsonValue:
+    raise StepInvalid("this gateway has no way to ask the cloud", "cloud_unreachable")
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What a gateway's steps may reach beyond its devices."""
+
+    ask_cloud: Callable[[CloudCall], Awaitable[JsonValue]] = _no_cloud
+    messages: MessageLink | None = None
+    web: WebClient = field(default_factory=Web)
+    mail: Mailer | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which attempt a step belongs to."""
+
+    run: str
+    task: str
+    attempt: int
+
+
 @dataclass
 class StepReach:
-    """One step's reach. `sent` turns true when a request may have reached the device."""
+    """One step's reach. `sent` turns true when a request may have reached the device.
 
+    `kept` is what there is of a result while it is being made.
+    """
+
+    outside: Outside
+    place: Place
+    perform_inner: "Callable[[Call, StepReach], Awaitable[StepOutcome]]"
     device: DeviceHandle | None
     artifacts: Artifacts
     refs: Mapping[str, ArtifactRef]
@@ -36,6 +71,7 @@ class StepReach:
     clock_ms: Callable[[], int]
     holder: str
     sent: bool = field(default=False)
+    kept: JsonValue = None
 
     async def ask_device(
         self, request: DeviceRequest, timeout_s: float, on_progress: OnProgress
@@ -53,6 +89,41 @@ class StepReach:
 
     def artifact_ref(self, artifact: str) -> ArtifactRef | None:
         return self.refs.get(artifact)
+
+    @property
+    def web(self) -> WebClient:
+        return self.outside.web
+
+    @property
+    def messages(self) -> MessageLink:
+        if self.outside.messages is None:
+            raise StepInvalid("this gateway has no local broker", "broker_unavailable")
+        return self.outside.messages
+
+    @property
+    def mail(self) -> Mailer:
+        if self.outside.mail is None:
+            raise StepInvalid("this gateway has no mail server: configure `smtp`", "mail_failed")
+        return self.outside.mail
+
+    async def ask_cloud(self, call: Call) -> JsonValue:
+        place, body = self.place, dict(call.parameters)
+        return await self.outside.ask_cloud(
+            CloudCall(
+                key=call_key(place.run, place.task, call.step, call.item, body, call.key),
+                task=place.task,
+                attempt=place.attempt,
+                step=call.step,
+                verb=call.uses,
+                body=body,
+            )
+        )
+
+    async def perform(self, call: Call) -> StepOutcome:
+        return await self.perform_inner(call, self)
+
+    def keep(self, result: JsonValue) -> None:
+        self.kept = result
 
     def progress(self, percent: float, note: str) -> None:
         self.on_progress(percent, note)

@@ -8,6 +8,8 @@ import structlog
 
 from contract.messages import CancelItem
 from gateway.domain.backoff import backoff_ms
+from gateway.domain.facts import Acknowledgment
+from gateway.errors import StorageFull
 from gateway.journal import tasks
 from gateway.runner.devices import DeviceHandle
 from gateway.runner.worker import Shop, Worker
@@ -35,8 +37,13 @@ class Supervisor:
     async def run(self) -> None:
         """Take up what the journal holds, then whatever `wake` names."""
         lanes = await self._shop.journal.run_unsynced(tasks.open_lanes)
+        for attempt in await self._shop.journal.run_unsynced(tasks.awaiting, self._shop.clock()):
+            problem = await self._shop.replies.watch(attempt)
+            if problem is not None:
+                log.error("cannot be acknowledged by MQTT", task=attempt.offer.task, why=problem[1])
         async with asyncio.TaskGroup() as group:
             self._group = group
+            group.create_task(self._shop.replies.run(self._acknowledge), name="runner.replies")
             self.wake([*lanes, *self._wanted])
             await asyncio.get_running_loop().create_future()  # until cancelled
 
@@ -55,8 +62,23 @@ class Supervisor:
         """Cancels of attempts that a worker may hold."""
         for lane, item in items:
             worker = self._workers.get(lane)
-            if worker is not None:
-                worker.cancel(item)
+            if worker is None or not worker.cancel(item):
+                self._shop.replies.forget(item.task, item.attempt)
+
+    async def _acknowledge(self, task: str, attempt: int, word: Acknowledgment) -> None:
+        """A reply on an attempt's topic: for the worker that has it, else for the journal."""
+        if any(worker.acknowledge(task, attempt, word) for worker in self._workers.values()):
+            return
+        try:
+            ended = await self._shop.journal.run(
+                tasks.acknowledge, task, attempt, word, self._shop.clock(), self._shop.stream()
+            )
+        except StorageFull as error:
+            log.error("disk full: acknowledgment not kept", task=task, why=str(error))
+            return
+        if ended:
+            self._shop.replies.forget(task, attempt)
+        self._shop.on_unsent(True)
 
     async def stop(self, within_s: float) -> None:
         """Let the workers note where they are; returns when they have, or when time is up."""

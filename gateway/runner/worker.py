@@ -3,18 +3,26 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, cast
 
 import structlog
 from pydantic import JsonValue
 
-from contract.lifecycle import TaskStatus
 from contract.messages import CancelItem, LogLine
-from gateway.actions.base import Action, Call, StepDone, StepOutcome, StepRefused
+from gateway.actions.base import (
+    Action,
+    Call,
+    StepDone,
+    StepOutcome,
+    StepRefused,
+    StepUnanswered,
+)
 from gateway.domain.attempt import advance
 from gateway.domain.attempt_state import Attempt
 from gateway.domain.facts import (
+    Acknowledged,
+    Acknowledgment,
     Begin,
     CancelAsked,
     Denied,
@@ -41,6 +49,7 @@ from gateway.domain.plain_json import plain_text
 from gateway.domain.retention import Stream
 from gateway.errors import (
     ArtifactUnavailable,
+    CallRefused,
     CloudRefused,
     CloudUnreachable,
     DeviceUnreachable,
@@ -52,7 +61,8 @@ from gateway.journal import outbox, tasks
 from gateway.journal.database import Database
 from gateway.runner.buses import Buses
 from gateway.runner.devices import OPEN_WITHIN_S, DeviceHandle
-from gateway.runner.reach import Artifacts, StepReach
+from gateway.runner.reach import Artifacts, Outside, Place, StepReach
+from gateway.runner.replies import Replies
 
 DISK_FULL_RETRY_S: Final = 2.0
 BUS_PATIENCE_S: Final = 1.0
@@ -83,6 +93,8 @@ class Shop:
     may_begin: Callable[[], bool]
     stream: Callable[[], Stream]
     on_unsent: Callable[[bool], None]
+    outside: Outside
+    replies: Replies
 
 
 class Worker:
@@ -105,14 +117,26 @@ class Worker:
         """There may be more work."""
         self._more.set()
 
-    def cancel(self, item: CancelItem) -> None:
-        """Obey a cancel, if it is about the attempt that is being carried."""
+    def cancel(self, item: CancelItem) -> bool:
+        """Obey a cancel, if it is about the attempt that is being carried; says whether it is."""
         attempt = self._attempt
         if attempt is not None and (attempt.offer.task, attempt.offer.attempt) == (
             item.task,
             item.attempt,
         ):
             self._inbox.put_nowait(CancelAsked(item.mode, item.reason))
+            return True
+        return False
+
+    def acknowledge(self, task: str, attempt: int, word: Acknowledgment) -> bool:
+        """Somebody acknowledges an attempt; False when it is not the one being carried."""
+        carried = self._attempt
+        if carried is None or (carried.offer.task, carried.offer.attempt) != (task, attempt):
+            return False
+        if carried.is_awaiting:
+            return False
+        self._inbox.put_nowait(Acknowledged(word))
+        return True
 
     def stop(self) -> None:
         """The process ends: note where we are, and let go."""
@@ -166,6 +190,11 @@ class Worker:
 
     async def _carry_within(self, steps: asyncio.TaskGroup) -> None:
         device = self._device.scope() if self._device else {}
+        assert self._attempt is not None
+        problem = await self._shop.replies.watch(self._attempt)
+        if problem is not None and not self._attempt.begun:
+            await self._take(Hopeless(*problem), steps)
+            return
         await self._take(Started(self._shop.boot, device, self._shop.gateway), steps)
         await self._until_begun(steps)
         while self._open and not self._is_stopping:
@@ -173,10 +202,22 @@ class Worker:
         while self._is_stopping and self._open and not self._inbox.empty():
             await self._take(self._inbox.get_nowait(), steps)
         await self._keep_lines()
+        await self._take_last_words()
+
+    async def _take_last_words(self) -> None:
+        """An acknowledgment may have come between the last step and now, when we let go."""
+        attempt = self._attempt
+        while attempt is not None and attempt.is_awaiting and not self._inbox.empty():
+            fact = self._inbox.get_nowait()
+            if isinstance(fact, Acknowledged | CancelAsked):
+                after, _ = advance(attempt, fact, self._shop.clock())
+                await self._save(after, attempt.revision)
+                attempt = self._attempt = after
 
     @property
     def _open(self) -> bool:
-        return self._attempt is not None and not self._attempt.is_ended
+        attempt = self._attempt
+        return attempt is not None and not attempt.is_ended and not attempt.is_awaiting
 
     # -- before the first step
 
@@ -303,7 +344,9 @@ class Worker:
                 await asyncio.sleep(DISK_FULL_RETRY_S)
         if not kept:
             raise Overtaken
-        self._shop.on_unsent(attempt.is_ended or attempt.status is TaskStatus.SCHEDULED)
+        if attempt.is_ended:
+            self._shop.replies.forget(attempt.offer.task, attempt.offer.attempt)
+        self._shop.on_unsent(attempt.is_ended or attempt.is_awaiting)
 
     async def _keep_lines(self) -> None:
         self._collect_device_lines()
@@ -335,7 +378,11 @@ class Worker:
     async def _perform(self, effect: Perform) -> None:
         attempt = self._attempt
         assert attempt is not None
+        offer = attempt.offer
         reach = StepReach(
+            outside=self._shop.outside,
+            place=Place(offer.run, offer.task, offer.attempt),
+            perform_inner=self._perform_inner,
             device=self._device,
             artifacts=self._shop.artifacts,
             refs=attempt.body.artifacts,
@@ -350,7 +397,7 @@ class Worker:
             if not self._is_interrupting:
                 raise
             self._is_interrupting = False
-            fact = Stopped()
+            fact = Stopped(reach.kept)
         self._inbox.put_nowait(fact)
 
     async def _outcome(self, effect: Perform, reach: StepReach) -> Fact:
@@ -366,6 +413,7 @@ class Worker:
             resumed=effect.resumed,
             scope=effect.scope,
             memory=effect.memory,
+            key=effect.key,
         )
         try:
             async with asyncio.timeout(timeout_s):
@@ -373,17 +421,39 @@ class Worker:
         except TimeoutError:
             if self._device is not None and self._device.link.status == "down":
                 return LineLost("the device did not answer", reach.sent)
-            return TimedOut()
+            return TimedOut(reach.kept)
         except DeviceUnreachable as error:
             return LineLost(str(error), reach.sent)
         except ReplyGarbled as error:
             return Unanswered("reply_garbled", str(error))
+        except CallRefused as error:
+            return Denied(error.code, str(error), error.result)
         except (ArtifactUnavailable, StepInvalid) as error:
             return Denied(error.code, str(error))
         except (CloudUnreachable, CloudRefused) as error:
             return Denied("artifact_unavailable", str(error))
         except StorageFull as error:
             return Denied("storage_full", str(error))
+
+    async def _perform_inner(self, call: Call, reach: StepReach) -> StepOutcome:
+        """A step inside a step: what it raises becomes its outcome."""
+        action = self._shop.actions.get(call.uses)
+        if action is None:
+            return StepRefused("verb_unknown", f"this gateway knows no `{call.uses}`")
+        inner = replace(reach, on_progress=lambda *_: None, sent=False)
+        try:
+            return await action.perform(call, inner)
+        except DeviceUnreachable as error:
+            text = str(error)
+            if inner.sent:
+                return StepUnanswered("device_unreachable", text)
+            return StepRefused("device_unreachable", text)
+        except ReplyGarbled as error:
+            return StepUnanswered("reply_garbled", str(error))
+        except (ArtifactUnavailable, StepInvalid, CallRefused) as error:
+            return StepRefused(error.code, str(error))
+        finally:
+            reach.sent |= inner.sent
 
     # -- log lines
 
@@ -425,7 +495,7 @@ def _holder(attempt: Attempt) -> str:
 
 def _fact_of(outcome: StepOutcome) -> Fact:
     if isinstance(outcome, StepDone):
-        return Done(outcome.result, outcome.memory, outcome.note)
+        return Done(outcome.result, outcome.memory, outcome.note, outcome.acknowledgment)
     if isinstance(outcome, StepRefused):
         return Denied(outcome.code, outcome.text, outcome.result)
     return Unanswered(outcome.code, outcome.text)
