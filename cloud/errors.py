@@ -5,6 +5,7 @@ CloudError
 │   └── Gone               it was there, and is not any more: deleted, or a link that expired
 ├── Invalid              the caller: correct it and send it again; says where
 ├── Conflict             the caller: look at what is there, then decide
+├── NotInTime            the caller: what it waited for may still come; ask again
 ├── NotPermitted         the caller: needs another token
 ├── StorageFull          the disk: nothing was stored; senders keep it and try again
 ├── StorageUnavailable   the database: try again
@@ -50,6 +51,10 @@ class Conflict(CloudError):
         super().__init__(detail)
         self.code = code
         self.run = run
+
+
+class NotInTime(CloudError):
+    """A wait whose time is over."""
 
 
 class NotPermitted(CloudError):

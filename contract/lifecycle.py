@@ -4,7 +4,7 @@ The programs, the tests and the diagrams in the docs read these tables. A task h
 cloud makes, and moves a report of its open attempt makes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -143,6 +143,21 @@ def run_statuses(name: str) -> frozenset[RunStatus]:
     except ValueError:
         known = ", ".join([*RunStatus, *RUN_STATUS_ALIASES])
         raise ValueError(f"`{name}` is no run status; known are {known}") from None
+
+
+def can_reach(current: RunStatus, wanted: Iterable[RunStatus]) -> bool:
+    """Whether a run may still come to one of these by itself; being there counts."""
+    goals, seen, ahead = frozenset(wanted), {current}, [current]
+    while ahead:
+        status = ahead.pop()
+        if status in goals:
+            return True
+        # Out of an end leads only an operator's "retry failed".
+        for follower in RUN_MOVES[status] if status not in RUN_ENDS else ():
+            if follower not in seen:
+                seen.add(follower)
+                ahead.append(follower)
+    return False
 
 
 def report_may_move(current: TaskStatus, reported: TaskStatus) -> bool:

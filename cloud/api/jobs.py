@@ -8,10 +8,11 @@ from fastapi import APIRouter, Query, Request, Response
 from cloud.api.access import CallerOf, ServicesOf
 from cloud.api.bodies import body_schema, read_body, read_document
 from cloud.api.etags import etag, expected_revision, is_known
-from cloud.coordinator import jobs, runs
+from cloud.coordinator import deletions, jobs, runs
 from cloud.errors import Invalid, NotFound
 from cloud.storage.views import jobs as views
 from contract.http import Page
+from contract.http.history import DeletedJob, JobReferences
 from contract.http.jobs import Job
 from contract.http.problems import ProblemItem
 from contract.http.runs import Run, StartRun
@@ -62,12 +63,19 @@ async def list_jobs(
     services: ServicesOf,
     caller: CallerOf,
     type: str | None = None,
+    system: Annotated[bool, Query(description="Also the jobs of the system.")] = False,
     cursor: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> Page[Job]:
     """Jobs by name, each with its current, else latest run."""
     return await services.database.read(
-        views.list_jobs, caller.org, services.clock(), type=type, cursor=cursor, limit=limit
+        views.list_jobs,
+        caller.org,
+        services.clock(),
+        type=type,
+        system=system,
+        cursor=cursor,
+        limit=limit,
     )
 
 
@@ -84,10 +92,28 @@ async def get_job(
     return job
 
 
-@router.delete("/jobs/{job_id}", status_code=204, operation_id="delete_job")
-async def delete_job(job_id: str, services: ServicesOf, caller: CallerOf) -> None:
-    """Delete a job. Its runs stay."""
-    await services.database.run(jobs.delete_job, caller, job_id, services.clock())
+@router.delete("/jobs/{job_id}", operation_id="delete_job")
+async def delete_job(
+    job_id: str,
+    services: ServicesOf,
+    caller: CallerOf,
+    with_triggered: Annotated[
+        bool, Query(description="Also the jobs that only triggers of this one start.")
+    ] = False,
+) -> DeletedJob:
+    """Delete a job. What is in flight completes; its runs, logs and reports are gone (410)."""
+    deleted = await services.database.run(
+        deletions.delete_job, caller, job_id, services.clock(), with_triggered=with_triggered
+    )
+    services.changes.touched(runs={deleted.run} if deleted.run else ())
+    services.changes.to_send()
+    return deleted
+
+
+@router.get("/jobs/{job_id}/references", operation_id="get_job_references")
+async def get_references(job_id: str, services: ServicesOf, caller: CallerOf) -> JobReferences:
+    """Jobs with a trigger on this one, and apart from them those that merely run it."""
+    return await services.database.read(deletions.job_references, caller.org, job_id)
 
 
 @router.post("/jobs/{job_id}/runs", status_code=201, operation_id="start_run", openapi_extra=START)

@@ -93,6 +93,8 @@ async def _cloud_error(request: Request, error: Exception) -> Response:
             return problem_response(request, code, str(error), items)
         case errors.Conflict(code=code, run=run):
             return problem_response(request, code, str(error), run=run)
+        case errors.NotInTime():
+            return problem_response(request, "wait_timed_out", str(error))
         case errors.NotPermitted(code=code):
             return problem_response(request, code, str(error))
         case errors.StorageFull():

@@ -14,6 +14,8 @@ from cloud.api import (
     events,
     gateways,
     health,
+    history,
+    holds,
     jobs,
     run_reports,
     runs,
@@ -22,6 +24,8 @@ from cloud.api import (
 from cloud.api.access import caller_of
 from cloud.api.problems import install_problems
 from contract.http.fleet import NewGateway
+from contract.http.history import AddLogLine, ExtendRun
+from contract.http.holds import SetHold
 from contract.http.problems import MEDIA_TYPE, Problem
 from contract.http.runs import CancelRun, ChangeRun, PauseRun, RetryRun, StartRun
 from contract.job_document import JobDocument
@@ -32,15 +36,28 @@ V1: Final[tuple[APIRouter, ...]] = (
     runs.router,
     control.router,
     run_reports.router,
+    history.router,
     tasks.router,
     devices.router,
     gateways.router,
+    holds.router,
     artifacts.router,
     events.router,
 )
-BESIDE: Final[tuple[APIRouter, ...]] = (downloads.router, health.router)
+BESIDE: Final[tuple[APIRouter, ...]] = (downloads.router, health.router, run_reports.links_router)
 # Bodies that routes read by themselves, so that errors name line and column.
-BODIES: Final = (JobDocument, StartRun, CancelRun, ChangeRun, PauseRun, RetryRun, NewGateway)
+BODIES: Final = (
+    SetHold,
+    JobDocument,
+    StartRun,
+    CancelRun,
+    ChangeRun,
+    PauseRun,
+    RetryRun,
+    NewGateway,
+    AddLogLine,
+    ExtendRun,
+)
 
 
 def install(app: FastAPI) -> None:

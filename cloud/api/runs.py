@@ -1,25 +1,27 @@
 """Runs: list, look at, cancel; their tasks and log."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
 from cloud.api.access import CallerOf, ServicesOf
 from cloud.api.bodies import body_schema, read_body
+from cloud.api.filters import between, period_of, statuses_of
 from cloud.coordinator import runs
-from cloud.errors import Invalid
 from cloud.storage.views import logs
 from cloud.storage.views import runs as views
 from cloud.storage.views import tasks as task_views
 from contract.http import Page
 from contract.http.runs import CancelRun, Run, RunLogLine
 from contract.http.tasks import Task
-from contract.lifecycle import RunStatus, TaskStatus, run_statuses
+from contract.lifecycle import TaskStatus
 
 router = APIRouter(tags=["runs"])
 CANCEL = body_schema(CancelRun, required=False)
 Limit = Annotated[int, Query(ge=1, le=1000)]
+Moment = Annotated[
+    str | None, Query(description="Milliseconds since 1970, or RFC 3339; `to` is exclusive.")
+]
 
 
 @router.get("/runs", operation_id="list_runs")
@@ -32,6 +34,16 @@ async def list_runs(
     job: str | None = None,
     type: Annotated[list[str] | None, Query()] = None,
     has_errors: bool | None = None,
+    created_from: Moment = None,
+    created_to: Moment = None,
+    started_from: Moment = None,
+    started_to: Moment = None,
+    ended_from: Moment = None,
+    ended_to: Moment = None,
+    started_by: Annotated[
+        str | None, Query(description="Only runs that this run started, by trigger or step.")
+    ] = None,
+    system: Annotated[bool, Query(description="Also the runs of system jobs.")] = False,
     cursor: str | None = None,
     limit: Limit = 50,
 ) -> Page[Run]:
@@ -41,24 +53,17 @@ async def list_runs(
         caller.org,
         services.clock(),
         job=job,
-        statuses=_statuses(status or []),
+        statuses=statuses_of(status or []),
         types=type or [],
         has_errors=has_errors,
+        created=between(created_from, created_to, "created"),
+        started=between(started_from, started_to, "started"),
+        ended=between(ended_from, ended_to, "ended"),
+        origin_run=started_by,
+        system=system,
         cursor=cursor,
         limit=limit,
     )
-
-
-def _statuses(words: Sequence[str]) -> frozenset[RunStatus]:
-    try:
-        return frozenset(
-            status
-            for word in ",".join(words).split(",")
-            if word.strip()
-            for status in run_statuses(word.strip())
-        )
-    except ValueError as error:
-        raise Invalid("invalid", str(error)) from None
 
 
 @router.get("/runs/{run_id}", operation_id="get_run")
@@ -107,7 +112,15 @@ async def get_log(
     services: ServicesOf,
     caller: CallerOf,
     level: Annotated[list[str] | None, Query()] = None,
-    contains: str | None = None,
+    contains: Annotated[str | None, Query(description="A part of the text.")] = None,
+    period: Annotated[
+        str | None, Query(description="today, yesterday, or so long until now: 2h 30m.")
+    ] = None,
+    from_: Annotated[
+        str | None, Query(alias="from", description="Over the period's own beginning.")
+    ] = None,
+    to: Annotated[str | None, Query(description="Exclusive; over the period's own end.")] = None,
+    zone: Annotated[str, Query(description="Whose days `today` and `yesterday` are.")] = "UTC",
     cursor: str | None = None,
     limit: Limit = 100,
 ) -> Page[RunLogLine]:
@@ -118,6 +131,7 @@ async def get_log(
         run_id,
         levels=level or [],
         contains=contains,
+        period=period_of(period, from_, to, zone, services.clock()),
         cursor=cursor,
         limit=limit,
     )

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from pydantic import JsonValue
+
 from cloud.coordinator.access import Caller
 from cloud.domain.counts import Deltas
 from cloud.errors import Conflict, Invalid, NotFound
@@ -40,7 +42,7 @@ def extend_run(session: Session, caller: Caller, run_id: str, asked: ExtendRun, 
             for n, target in missing
         ]
         raise Invalid("invalid", f"{len(missing)} of the items have no target", items)
-    data = {"by": caller.name, "items": len(asked.items)}
+    data: dict[str, JsonValue] = {"by": caller.name, "items": len(asked.items)}
     reports.log(session, run.org, run_id, now, "run extended", data=data)
     return views.get_run(session, caller.org, run_id, now)
 

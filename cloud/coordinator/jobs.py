@@ -1,11 +1,12 @@
-"""Saving and deleting jobs. What a run of one would refuse is refused here already."""
+"""Saving jobs. What a run of one would refuse is refused here already."""
 
 from collections.abc import Iterable
 
 from cloud.coordinator.access import Caller
+from cloud.domain.references import named_jobs
 from cloud.domain.runs import START_NAMES, ArtifactNameInvalid, artifact_texts, check_artifact_text
-from cloud.errors import Conflict, Invalid, NotFound
-from cloud.storage import jobs
+from cloud.errors import Conflict, Invalid, NotFound, NotPermitted
+from cloud.storage import deletions, jobs
 from cloud.storage.database import Session
 from cloud.storage.json_text import to_json
 from cloud.storage.schema import JobRow
@@ -83,11 +84,13 @@ def save_job(
     *,
     revision: int | None = None,
     create: bool = False,
+    system: bool = False,
 ) -> Job:
     """Create a job, or save a new revision of it.
 
     `revision` is the one the caller has seen; None overwrites. With `create` an existing job is a
-    Conflict("exists"). Raises Invalid, NotFound, Conflict("changed" | "exists").
+    Conflict("exists"). One of the `system` is saved by the system alone. Raises Invalid, NotFound,
+    Conflict("changed" | "exists"), NotPermitted("protected").
     """
     check_document(document)
     job_id = document.id or slug(document.name)
@@ -106,10 +109,13 @@ def save_job(
         raise Conflict("exists", f"there is a job `{job_id}`; save it instead of creating it")
     elif revision is not None and revision != row.revision:
         raise Conflict("changed", f"job `{job_id}` is at revision {row.revision}, not {revision}")
+    if row.system and not system:
+        raise NotPermitted("protected", f"job `{job_id}` belongs to the system")
     if row.revision and row.resource != document.targets.resource:
         message = f"the job is about resource `{row.resource}`; that cannot change"
         items = [ProblemItem(key="targets.resource", message=message)]
         raise Invalid("document_invalid", message, items)
+    row.system = system
     row.name = document.name
     row.description = document.description
     row.type = document.type
@@ -119,15 +125,6 @@ def save_job(
     row.updated_at = now
     session.add(row)
     session.flush()
+    named = [(found.place, found.kind, found.job) for found in named_jobs(document)]
+    deletions.save_references(session, caller.org, job_id, named)
     return views.get_job(session, caller.org, job_id, now)
-
-
-def delete_job(session: Session, caller: Caller, job_id: str, now: int) -> None:
-    """Delete a job. Raises NotFound, and Conflict("run_in_flight") while one of its runs is."""
-    row = jobs.get_job(session, caller.org, job_id, lock=True)
-    if row is None:
-        raise NotFound(f"job `{job_id}`")
-    run = jobs.run_in_flight(session, caller.org, job_id)
-    if run is not None:
-        raise Conflict("run_in_flight", f"run {run} of the job has not ended", run=run)
-    session.delete(row)

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from cloud.coordinator import extensions, links, runs
 from cloud.coordinator.access import Caller
 from cloud.domain import triggers as rules
+from cloud.domain.runs import retry_policy
 from cloud.errors import Conflict, Invalid, NotFound
 from cloud.storage import deletions, jobs, reports
 from cloud.storage import runs as stored_runs
@@ -304,7 +305,7 @@ def failed_start(
         timeout=0,
         start_by=0,
         attempts=document.retry.attempts,
-        retry=stored_runs.retry_json(runs.rules.retry_policy(document.retry)),
+        retry=stored_runs.retry_json(retry_policy(document.retry)),
         creating=False,
         reason=reason,
         created_at=now,

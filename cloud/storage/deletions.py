@@ -1,10 +1,15 @@
 """Deleted jobs: their runs stay as rows until they are swept, and are shown to nobody."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Row
+
 from cloud.storage.database import Session
-from cloud.storage.dialect import change_many, fetch, fetch_one
+from cloud.storage.dialect import change, change_many, fetch, fetch_one
 
 # A condition on `runs`: one row in `deleted_jobs` hides all runs of the job up to its moment.
-SHOWN = (
+SHOWN: Final = (
     "NOT EXISTS (SELECT 1 FROM deleted_jobs gone WHERE gone.org = runs.org "
     "AND gone.job = runs.job AND gone.upto >= runs.created_at)"
 )
@@ -50,3 +55,41 @@ def only_triggered_by(session: Session, org: str, job: str) -> list[str]:
         job=job,
     )
     return [row.target for row in rows]
+
+
+def save_references(
+    session: Session, org: str, job: str, named: Iterable[tuple[str, str, str]]
+) -> None:
+    """Keep which jobs a job's document names: `(place, kind, target)` each."""
+    change(session, "DELETE FROM job_references WHERE org = :org AND job = :job", org=org, job=job)
+    change_many(
+        session,
+        "INSERT INTO job_references (org, job, place, kind, target) "
+        "VALUES (:org, :job, :place, :kind, :target)",
+        [
+            {"org": org, "job": job, "place": place, "kind": kind, "target": target}
+            for place, kind, target in named
+        ],
+    )
+
+
+def references_to(session: Session, org: str, job: str) -> Sequence[Row[Any]]:
+    """Places in other jobs that name this one: `job, place, kind`."""
+    return fetch(
+        session,
+        "SELECT job, place, kind FROM job_references WHERE org = :org AND target = :job "
+        "AND job <> :job ORDER BY job, place",
+        org=org,
+        job=job,
+    )
+
+
+def references_of(session: Session, org: str, job: str) -> Sequence[Row[Any]]:
+    """Places in this job that name others: `target, place, kind`."""
+    return fetch(
+        session,
+        "SELECT target, place, kind FROM job_references WHERE org = :org AND job = :job "
+        "ORDER BY place",
+        org=org,
+        job=job,
+    )

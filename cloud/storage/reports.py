@@ -36,12 +36,13 @@ def log(
     level: str = "INFO",
     ordinal: int | None = None,
     data: Mapping[str, JsonValue] | None = None,
+    stream: str = "cloud",
 ) -> None:
-    """A line of our own in a run's log."""
+    """A line of our own in a run's log; of stream "client" when somebody brought it."""
     # Its source is an id that grows, so that lines of the same millisecond keep their order.
     line = {
         "journal": f"cloud-{uuid7()}",
-        "stream": "cloud",
+        "stream": stream,
         "number": 0,
         "org": org,
         "run": run,

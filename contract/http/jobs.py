@@ -16,6 +16,7 @@ class Job(Body):
     description: str = ""
     type: str = ""
     resource: str = "device"
+    system: bool = Field(default=False, description="one that the system needs; it is protected")
     revision: int = 1
     created_at: datetime
     updated_at: datetime

@@ -23,21 +23,22 @@ def list_jobs(
     *,
     type: str | None = None,
     run_statuses: Collection[RunStatus] = (),
+    system: bool = False,
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[Job]:
     """A page of jobs by name; `run_statuses` are those of their latest runs.
 
-    System jobs are shown when asked for by type.
+    System jobs are shown when asked for, by `system` or by type.
     """
-    filters = cursors.fingerprint("jobs", org, type, sorted(run_statuses))
+    filters = cursors.fingerprint("jobs", org, type, sorted(run_statuses), system)
     after = cursors.decode(cursor, filters, str, str)
     limit = bounded(limit)
     query = of_org(JobRow, org).order_by(col(JobRow.name), col(JobRow.id))
-    if type is None:
-        query = query.where(col(JobRow.type) != "system")
-    else:
+    if type is not None:
         query = query.where(col(JobRow.type) == type)
+    elif not system:
+        query = query.where(col(JobRow.type) != "system", col(JobRow.system).is_(False))
     if run_statuses:
         runs_so = of_org(RunRow, org).where(
             col(RunRow.status).in_([status.value for status in run_statuses])
@@ -74,6 +75,7 @@ def _job(session: Session, row: JobRow, now: int, *, whole: bool = False) -> Job
         description=row.description,
         type=row.type,
         resource=row.resource,
+        system=row.system,
         revision=row.revision,
         created_at=moment(row.created_at),
         updated_at=moment(row.updated_at),

@@ -15,6 +15,7 @@ from cloud.storage.views.parts import bounded, moment
 from contract.http import Page
 from contract.http.runs import RunLogLine
 from contract.ids import task_id
+from contract.periods import Period
 
 TASK_LINES: Final = 200
 
@@ -26,12 +27,15 @@ def run_log(
     *,
     levels: Collection[str] = (),
     contains: str | None = None,
+    period: Period = Period(),  # noqa: B008  (frozen)
     cursor: str | None = None,
     limit: int = 100,
 ) -> Page[RunLogLine]:
     """A page of a run's log. Raises NotFound for the run."""
     runs.find(session, org, run)
-    filters = cursors.fingerprint("log", org, run, sorted(levels), contains)
+    filters = cursors.fingerprint(
+        "log", org, run, sorted(levels), contains, period.start, period.end
+    )
     after = cursors.decode(cursor, filters, int, str, str, int)
     limit = bounded(limit)
     key = (col(LogRow.at), col(LogRow.journal), col(LogRow.stream), col(LogRow.number))
@@ -40,6 +44,10 @@ def run_log(
         query = query.where(col(LogRow.level).in_(list(levels)))
     if contains:
         query = query.where(col(LogRow.text).contains(contains, autoescape=True))
+    if period.start is not None:
+        query = query.where(col(LogRow.at) >= period.start)
+    if period.end is not None:
+        query = query.where(col(LogRow.at) < period.end)
     if after is not None:
         query = query.where(tuple_(*key) > tuple_(*after))
     rows: Sequence[LogRow] = session.execute(query.limit(limit + 1)).scalars().all()
@@ -70,6 +78,7 @@ def _line(row: LogRow) -> RunLogLine:
         at=moment(row.at),
         level=row.level,
         text=row.text,
+        source=row.stream if row.stream in ("cloud", "client") else "gateway",
         task=None if row.ordinal is None else task_id(row.run, row.ordinal),
         device=row.device,
         data=json.loads(row.data),

@@ -57,7 +57,7 @@ async def test_a_name_in_use_is_a_conflict_and_delete_frees_it(api):
     await api.save_job()
     answer = await api.post("/jobs", content=JOB)
     assert (answer.status_code, answer.json()["code"]) == (409, "exists")
-    assert (await api.client.delete("/api/v1/jobs/greet")).status_code == 204
+    assert (await api.client.delete("/api/v1/jobs/greet")).json()["job"] == "greet"
     assert (await api.client.delete("/api/v1/jobs/greet")).status_code == 404
     await api.save_job()
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cloud.coordinator import access
+from cloud.coordinator import access, deletions
 from cloud.coordinator import jobs as job_rules
 from cloud.errors import Conflict, Invalid, NotFound, NotPermitted
 from cloud.storage.views import devices, jobs, logs, reports, runs, tasks
@@ -100,7 +100,7 @@ def test_another_org_sees_nothing(world: World):
         read(access.authenticate, "no token", world.now)
 
 
-def test_jobs_are_saved_by_revision_and_deleted_at_rest(world: World):
+def test_jobs_are_saved_by_revision(world: World):
     document = JobDocument.model_validate(JOB)
     world.save()
     with pytest.raises(Conflict):
@@ -110,11 +110,7 @@ def test_jobs_are_saved_by_revision_and_deleted_at_rest(world: World):
     with pytest.raises(Conflict) as changed:
         world.run_now(job_rules.save_job, world.caller, document, world.now, revision=1)
     assert changed.value.code == "changed"
-    run = world.start("greet")
-    with pytest.raises(Conflict):
-        world.run_now(job_rules.delete_job, world.caller, "greet", world.now)
-    world.settle(run)
-    world.run_now(job_rules.delete_job, world.caller, "greet", world.now)
+    world.run_now(deletions.delete_job, world.caller, "greet", world.now)
     with pytest.raises(NotFound):
         world.database.read_now(jobs.get_job, DEFAULT_ORG, "greet", world.now)
 
