@@ -2,16 +2,25 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import JsonValue
 
+from cloud.coordinator import serial
 from cloud.domain import tasks as task_rules
 from cloud.domain.counts import Deltas
-from cloud.domain.dispatch import SILENCE_MS, DueTask, GatewayFacts, Rules, Taken, choose
-from cloud.storage import counts, dispatching, runs, target_documents, tasks
+from cloud.domain.dispatch import (
+    SILENCE_MS,
+    DueTask,
+    Rules,
+    Taken,
+    Waiter,
+    choose,
+    in_turn,
+)
+from cloud.storage import counts, dispatching, holds, runs, target_documents, tasks
 from cloud.storage.database import Session
 from cloud.storage.targets import SHAPES
 from cloud.storage.tasks import Key, Move
@@ -22,6 +31,8 @@ from contract.topics import Address
 
 # What one tick looks at, over all runs: about 100 ms of one transaction.
 LOOKED_AT: Final = 1_000
+SHARE: Final = 100
+DELETED: Final = Failure(code="target_deleted", text="the target was deleted before its turn")
 RESEND_AFTER_MS: Final = 10_000
 
 
@@ -33,6 +44,13 @@ class Dispatched:
     runs: set[str] = field(default_factory=set)
     gateways: set[Address] = field(default_factory=set)
     more: bool = False
+
+    def add(self, org: str, offered: Sequence[DueTask]) -> None:
+        self.offered += len(offered)
+        self.runs.update(task.run for task in offered)
+        self.gateways.update(
+            Address(OrgId(org), GatewayId(task.gateway.id)) for task in offered if task.gateway
+        )
 
 
 @dataclass
@@ -55,85 +73,127 @@ class Cancelling:
 
 
 def offer_due(session: Session, now: int, silence: int = SILENCE_MS) -> Dispatched:
-    """Move due tasks to `offered`, as slots, devices and gateways allow.
+    """Move due tasks to `offered`, as slots, devices, holds and gateways allow.
 
     A task that its gateway or device blocks is parked there, and wakes when that frees.
     """
-    done, deltas, taken = Dispatched(), Deltas(), Taken()
-    live = dispatching.live_runs(session, now)
-    totals = counts.totals(session, [run.id for run in live])
-    budget = LOOKED_AT
-    for run in live:
+    done = Dispatched()
+    live = {run.id: run for run in dispatching.live_runs(session, now)}
+    totals = counts.totals(session, live)
+    orgs = {run.org for run in live.values()}
+    held = {org: holds.active(session, org, now) for org in sorted(orgs)}
+    tick = _Tick(session, now, silence, Deltas(), Taken())
+    # What remains when an org has had its share goes to the next; what it lacks it gets at once
+    # in the next tick.
+    budgets = {org: max(LOOKED_AT // len(orgs), SHARE) for org in orgs}
+    for waiter in in_turn(map(_waiter, live.values()), now):
+        run = live[waiter.run]
+        if EVERYTHING in held[run.org]:
+            continue
         free = run.concurrency - totals[run.id].slots_taken
-        while free > 0 and budget > 0:
-            limit = min(free, budget)
-            looked_at, offered = _offer_of_run(session, run, limit, taken, deltas, now, silence)
-            budget -= looked_at
+        if free > 0 and run.delay:
+            free -= dispatching.resting_slots(session, run.id, now)
+        while free > 0 and budgets[run.org] > 0:
+            limit = min(free, budgets[run.org])
+            rules = _rules(run, held[run.org])
+            looked_at, offered = tick.offer(run, rules, limit)
+            budgets[run.org] -= looked_at
             free -= len(offered)
-            done.offered += len(offered)
-            done.runs.update(task.run for task in offered)
-            done.gateways.update(
-                Address(OrgId(run.org), GatewayId(task.gateway.id))
-                for task in offered
-                if task.gateway
-            )
-            if looked_at < limit:
+            done.add(run.org, offered)
+            if looked_at < limit or run.serial:
                 break
-        if budget <= 0:
-            done.more = True
-            break
-    counts.move(session, deltas, counts.DISPATCH_SHARD)
+        done.more |= budgets[run.org] <= 0
+    dispatching.note_offered(session, done.runs, now)
+    counts.move(session, tick.deltas, counts.DISPATCH_SHARD)
     return done
 
 
-def _offer_of_run(
-    session: Session,
-    run: Any,
-    limit: int,
-    taken: Taken,
-    deltas: Deltas,
-    now: int,
-    silence: int,
-) -> tuple[int, Sequence[DueTask]]:
-    rows = dispatching.due_tasks(session, run.id, now, limit)
-    if not rows:
-        return 0, []
-    held = dispatching.devices(session, run.org, (row.device for row in rows if row.device))
-    owners = {gateway for gateway, _ in held.values() if gateway}
-    owners |= {row.gateway for row in rows if row.device is None and row.gateway}
-    facts = dispatching.gateways(session, run.org, owners)
-    if run.per_gateway is not None:
-        for gateway, number in dispatching.in_flight(session, run.org, run.id, owners).items():
-            taken.in_flight[run.id, gateway] = number
-    due = [_due(run.id, row, held, facts) for row in rows]
-    rules = Rules(frozenset(json.loads(run.verbs)), run.per_gateway)
-    choice = choose(due, rules, limit, taken, now, silence)
-    dispatching.park(session, choice.park)
-    dispatching.offer(session, run.org, choice.offer, now)
-    for row, task in zip(rows, due, strict=True):
-        if task in choice.offer:
-            deltas.moved(run.id, TaskStatus(row.status), 0, TaskStatus.OFFERED, 0)
-    return len(rows), choice.offer
+EVERYTHING: Final = ("org", "all")
 
 
-def _due(
-    run: str,
-    row: Any,
-    held: Mapping[str, tuple[str, str]],
-    facts: Mapping[str, GatewayFacts],
-) -> DueTask:
-    gateway, held_by = held.get(row.device, (None, None))
-    if row.device is None:
-        gateway = row.gateway
-    return DueTask(
-        run=run,
-        ordinal=row.ordinal,
-        id=task_id(run, row.ordinal),
-        device=row.device,
-        held_by=held_by,
-        gateway=facts.get(gateway) if gateway else None,
-        place=f"gateway:{gateway}" if row.device is None else f"device:{row.device}",
+def _waiter(run: Any) -> Waiter:
+    since = run.offered_at or run.started_at or run.created_at
+    return Waiter(run.id, run.org, run.priority, since, run.created_at)
+
+
+def _rules(run: Any, held: frozenset[tuple[str, str]]) -> Rules:
+    return Rules(frozenset(json.loads(run.verbs)), run.per_gateway, run.per_bus, run.per_site, held)
+
+
+@dataclass
+class _Tick:
+    """One round over all runs, and what it has given away so far."""
+
+    session: Session
+    now: int
+    silence: int
+    deltas: Deltas
+    taken: Taken
+
+    def offer(self, run: Any, rules: Rules, limit: int) -> tuple[int, Sequence[DueTask]]:
+        """Offer tasks of a run; returns how many were looked at, and those that were offered."""
+        session, now = self.session, self.now
+        if run.serial:
+            rows: Sequence[Any] = serial.candidates(session, run, now, self.silence)
+        else:
+            rows = dispatching.due_tasks(session, run.id, now, limit)
+        if not rows:
+            return 0, []
+        due, gone = self._due_tasks(run, rows, rules)
+        if gone:
+            dispatching.fail_due(session, run.id, gone, TaskStatus.FAILED, DELETED, now)
+        if run.serial:
+            choice = serial.choose_turn(due, rules, run, self.taken, now, self.silence)
+            for task in [*choice.offer, *(task for task, _ in choice.park[-1:])]:
+                dispatching.save_turn(session, run.id, task.ordinal, now)
+        else:
+            choice = choose(due, rules, limit, self.taken, now, self.silence)
+        dispatching.park(session, choice.park)
+        dispatching.offer(session, run.org, choice.offer, now, rules)
+        offered = {task.ordinal for task in choice.offer}
+        for row in rows:
+            status = TaskStatus(row.status)
+            if row.ordinal in offered:
+                self.deltas.moved(run.id, status, 0, TaskStatus.OFFERED, 0)
+            elif row.ordinal in gone:
+                self.deltas.moved(run.id, status, 0, TaskStatus.FAILED, 0)
+        return len(rows), choice.offer
+
+    def _due_tasks(
+        self, run: Any, rows: Sequence[Any], rules: Rules
+    ) -> tuple[list[DueTask], set[int]]:
+        """The tasks as rules see them, and the ordinals of those whose target is gone."""
+        session = self.session
+        tags = rules.per_site is not None or any(kind == "site" for kind, _ in rules.holds)
+        ids = (row.device for row in rows if row.device)
+        devices = dispatching.devices(session, run.org, ids, tags)
+        gone = {row.ordinal for row in rows if row.device and row.device not in devices}
+        gone |= _gone_targets(session, run, rows)
+        rows = [row for row in rows if row.ordinal not in gone]
+        owners = {device.gateway for device in devices.values() if device.gateway}
+        owners |= {row.gateway for row in rows if row.device is None and row.gateway}
+        facts = dispatching.gateways(session, run.org, owners)
+        if rules.per_gateway is not None:
+            for gateway, number in dispatching.in_flight(session, run.org, run.id, owners).items():
+                self.taken.in_flight[run.id, f"slots:{gateway}"] = number
+        if rules.has_places:
+            for place, number in dispatching.in_places(session, run.org, run.id).items():
+                self.taken.in_flight[run.id, place] = number
+        return [
+            dispatching.due_task_of(run.id, run.org, row, devices.get(row.device), facts)
+            for row in rows
+        ], gone
+
+
+def _gone_targets(session: Session, run: Any, rows: Sequence[Any]) -> set[int]:
+    """Tasks about groups, users and rows that no longer exist."""
+    about = [row for row in rows if row.device is None and row.target]
+    if not about or run.resource not in SHAPES:
+        return set()
+    known = target_documents.of_ids(
+        session, run.org, SHAPES[run.resource], [row.target for row in about], run.target_table
     )
+    return {row.ordinal for row in about if row.target not in known}
 
 
 def offers_to_send(
@@ -163,14 +223,12 @@ def offers_to_send(
         if wanted is not None and address not in wanted:
             continue
         offering = found.setdefault(address, Offering(address, row.session))
-        offering.tasks.append(_offered(row, now, parameters.get((row.run, row.ordinal))))
-        offering.tasks.append(_offered(row, others.get((row.run, row.ordinal)), now))
+        key = row.run, row.ordinal
+        offering.tasks.append(_offered(row, others.get(key), parameters.get(key), now))
         offering.bodies[row.body_hash] = bodies[row.run]
     return list(found.values())
 
 
-def _offered(row: Any, now: int, parameters: str | None) -> OfferedTask:
-    target: dict[str, JsonValue] = {"id": row.device}
 def _other_targets(session: Session, rows: Sequence[Any]) -> dict[Key, dict[str, JsonValue]]:
     """The documents of targets that are no devices, as they are now."""
     wanted: defaultdict[tuple[str, str, str], list[Any]] = defaultdict(list)
@@ -186,7 +244,9 @@ def _other_targets(session: Session, rows: Sequence[Any]) -> dict[Key, dict[str,
     return found
 
 
-def _offered(row: Any, other: dict[str, JsonValue] | None, now: int) -> OfferedTask:
+def _offered(
+    row: Any, other: dict[str, JsonValue] | None, parameters: str | None, now: int
+) -> OfferedTask:
     target: dict[str, JsonValue] = {"id": row.device} if other is None else other
     if row.device is not None and row.type is not None:
         target |= {
@@ -207,6 +267,7 @@ def _offered(row: Any, other: dict[str, JsonValue] | None, now: int) -> OfferedT
         device=row.device,
         target=target,
         parameters=json.loads(parameters) if parameters else {},
+        accumulator=json.loads(row.accumulator) if row.serial else None,
         timeout=row.timeout,
         start_by=max(min(row.start_by, row.expires_at - now), 0),
         priority=row.priority,

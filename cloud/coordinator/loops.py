@@ -11,7 +11,7 @@ from typing import Concatenate, Final, Never, ParamSpec, TypeVar
 
 import structlog
 
-from cloud.coordinator import control, dispatch, leases, runs, triggers
+from cloud.coordinator import control, dispatch, holds, leases, runs, stranded, triggers
 from cloud.coordinator.changes import Changes
 from cloud.coordinator.leases import LeaseLost
 from cloud.domain.dispatch import SILENCE_MS
@@ -124,9 +124,12 @@ class Loops:
         """Wake what is parked at gateways online, and end what is silent past its deadline."""
         now = self._clock()
         touched = await self._do(dispatch.wake_parked, now, self._silence)
+        touched |= await self._do(holds.lift_expired, now)
+        touched |= await self._do(stranded.come_back, now, self._silence)
         # Within the first silence period nobody was heard because nobody could be.
         if now - self._since >= self._silence:
             touched |= await self._do(dispatch.time_out, now, self._silence)
+            touched |= await self._do(stranded.strand, now, self._silence)
         self._changes.touched(touched)
 
     # -- how they run

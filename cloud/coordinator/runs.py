@@ -11,7 +11,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from cloud.coordinator import armed, control
+from cloud.coordinator import armed, control, serial
 from cloud.coordinator.access import Caller
 from cloud.coordinator.targets import resolve
 from cloud.domain import runs as rules
@@ -64,7 +64,7 @@ def start_run(
         raise _in_flight(job_id, in_flight)
     document = JobDocument.model_validate(json.loads(job.document))
     row = _frozen(session, caller, job_id, document, start, run_id, now)
-    row.starts_at = starts_at
+    row.starts_at, row.system = starts_at, job.system
     others = [job_id, *document.replaces] if start.replace else document.replaces
     takes_over = control.replace_runs(session, caller, row, others, now)
     if starts_at is None and not takes_over:
@@ -170,7 +170,9 @@ def create_tasks(session: Session, run_id: str, now: int, limit: int = CHUNK) ->
     query = queries.parse(json.loads(run.query))
     shape = targets.SHAPES[run.resource]
     condition = targets.compile_query(query, sqlite=is_sqlite(session), shape=shape)
-    created, cursor = run_sweeps.create_tasks(session, run, condition, limit, now)
+    # In serial mode the order is the ordinals', and what was handed back keeps its place.
+    due_at = 0 if run.serial else now
+    created, cursor = run_sweeps.create_tasks(session, run, condition, limit, due_at)
     run.total += created
     run.creating = cursor is not None
     run.created_to = run.created_to if cursor is None else cursor
@@ -257,6 +259,9 @@ def settle_run(session: Session, run_id: str, now: int, limit: int = 1_000) -> S
         run.cancelled_to, swept = -1, False
     is_fed = run.fed and run.cancel is None
     if not run.creating and not is_fed and swept and totals.ended == run.total:
+        serial.fold(session, run, now)
+        session.flush()
+        session.refresh(run)
         run.status = ended_status(totals, RunStatus(run.cancel_then) if run.cancel else None)
         run.ended_at = now
         run.has_errors |= totals.of(TaskStatus.FAILED, TaskStatus.TIMED_OUT) > 0

@@ -1,6 +1,6 @@
 """What a received snapshot, a lost gateway or a deadline means for a task, as the cloud sees it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from contract.lifecycle import TASK_ENDS, TASK_OPEN, TaskStatus, report_may_move
@@ -47,6 +47,7 @@ class RunFacts:
     expires_at: int
     cancelled: bool = False
     ended: bool = False
+    delay: int = 0
 
     def is_open(self, now: int) -> bool:
         """Whether another attempt may follow."""
@@ -80,7 +81,10 @@ class ClosedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The task's new state. `attempt_status` is the attempt's own, which is what was reported."""
+    """The task's new state. `attempt_status` is the attempt's own, which is what was reported.
+
+    `rests_until`: the slot it gives back is not to be taken before.
+    """
 
     status: TaskStatus
     attempt_status: TaskStatus
@@ -95,6 +99,7 @@ class Taken:
     started_at: int | None
     ended_at: int | None
     failure: Failure | None
+    rests_until: int | None = None
 
     @property
     def closes(self) -> bool:
@@ -187,6 +192,7 @@ def _taken(task: TaskFacts, run: RunFacts, snapshot: TaskSnapshot, now: int) -> 
         started_at=started_at,
         ended_at=now if ended else None,
         failure=snapshot.failure,
+        rests_until=_rests_until(next_status, run, begun, now),
     )
 
 
@@ -213,7 +219,31 @@ def close(
         started_at=task.started_at,
         ended_at=now if ended else None,
         failure=failure,
+        rests_until=_rests_until(next_status, run, task.begun, now),
     )
+
+
+def give_up(
+    task: TaskFacts, run: RunFacts, status: TaskStatus, failure: Failure, now: int
+) -> Taken:
+    """End the open attempt and its task without asking the retry policy."""
+    return close(replace(task, attempts=task.tries), run, status, failure, now)
+
+
+def stranding(task: TaskFacts, offline: str, deadline: int | None, now: int) -> TaskStatus | None:
+    """How an attempt ends whose gateway is silent for long; None while it merely loses its slot.
+
+    `scheduled` takes it back: nobody has said that it was accepted. `offline` is the job's policy,
+    one of wait, skip and fail.
+    """
+    end = {"skip": T.CANCELLED, "fail": T.FAILED}.get(offline)
+    if task.status is T.OFFERED:
+        return end or T.SCHEDULED
+    return end if deadline is not None and deadline < now else None
+
+
+def _rests_until(status: TaskStatus, run: RunFacts, begun: bool, now: int) -> int | None:
+    return now + run.delay if run.delay and begun and status not in TASK_OPEN else None
 
 
 def _what_follows(
@@ -225,7 +255,7 @@ def _what_follows(
     if status not in (T.FAILED, T.TIMED_OUT):
         return status, 0
     if run.is_open(now) and tries < attempts and run.retry.covers(status):
-        return T.RESCHEDULED, now + run.retry.wait_before(max(tries - 1, 0))
+        return T.RESCHEDULED, now + max(run.retry.wait_before(max(tries - 1, 0)), run.delay)
     return status, 0
 
 

@@ -1,40 +1,160 @@
 """Dispatch in bulk: who is due, who is free, offering, and what is to be sent."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Row
 
-from cloud.domain.dispatch import CONFLICT_MS, DueTask, GatewayFacts
+from cloud.domain.dispatch import CONFLICT_MS, DueTask, GatewayFacts, Rules, slots
+from cloud.domain.serial import Turn
 from cloud.storage import extensions
 from cloud.storage.database import Session
-from cloud.storage.dialect import any_of, change_many, fetch, for_update, listed
+from cloud.storage.dialect import any_of, change, change_many, fetch, fetch_one, for_update, listed
 from cloud.storage.schema import DUE, OPEN
+from contract.ids import task_id
+from contract.lifecycle import TaskStatus
+from contract.messages import Failure
 
 _DUE: Final = f"{DUE} AND parked IS NULL"
 GATEWAY: Final = "id, journal, session, last_heard_at, conflict_at, verbs"
 
 
 def live_runs(session: Session, now: int) -> Sequence[Row[Any]]:
-    """The runs whose tasks may start, locked: the most urgent first, then the oldest.
+    """The runs whose tasks may start, locked.
 
     One that somebody else is changing right now is left to the next tick.
     """
     return fetch(
         session,
-        "SELECT id, org, job, concurrency, per_gateway, verbs, priority FROM runs "
+        f"SELECT {LIVE} FROM runs "
         "WHERE ended_at IS NULL AND cancel IS NULL AND status = 'running' AND expires_at > :now "
-        f"ORDER BY priority DESC, created_at, id{for_update(session, ' SKIP LOCKED')}",
+        f"ORDER BY id{for_update(session, ' SKIP LOCKED')}",
         now=now,
     )
+
+
+LIVE: Final = (
+    "id, org, job, resource, target_table, concurrency, per_gateway, per_bus, per_site, verbs, "
+    "priority, created_at, started_at, offered_at, serial, turn, turn_since, accumulator, "
+    "accumulated, delay, offline_after"
+)
+
+
+def note_offered(session: Session, runs: Iterable[str], now: int) -> None:
+    """These runs were given something: their waiting begins anew."""
+    change_many(
+        session,
+        "UPDATE runs SET offered_at = :now WHERE id = :run",
+        [{"run": run, "now": now} for run in sorted(runs)],
+    )
+
+
+def resting_slots(session: Session, run: str, now: int) -> int:
+    """How many slots of a run rest after their last task; those that have are forgotten."""
+    change(session, "DELETE FROM slot_rests WHERE run = :run AND until <= :now", run=run, now=now)
+    row = fetch_one(session, "SELECT count(*) AS number FROM slot_rests WHERE run = :run", run=run)
+    return row.number if row else 0
+
+
+def due_task(session: Session, run: str, ordinal: int) -> Row[Any] | None:
+    """One task, whatever it is at, locked."""
+    return fetch_one(
+        session,
+        "SELECT ordinal, org, device, gateway, target, status, parked, stranded, due_at, attempt "
+        f"FROM tasks WHERE run = :run AND ordinal = :ordinal{for_update(session)}",
+        run=run,
+        ordinal=ordinal,
+    )
+
+
+def due_task_of(
+    run: str, org: str, row: Any, device: Any | None, facts: Mapping[str, GatewayFacts]
+) -> DueTask:
+    """A task with its device's row, if it has a device, and the gateways known."""
+    gateway = row.gateway if device is None else device.gateway
+    tags = json.loads(device.tags) if device is not None and hasattr(device, "tags") else {}
+    return DueTask(
+        run=run,
+        ordinal=row.ordinal,
+        id=task_id(run, row.ordinal),
+        device=row.device,
+        held_by=None if device is None else device.held_by,
+        gateway=facts.get(gateway) if gateway else None,
+        place=f"gateway:{gateway}" if row.device is None else f"device:{row.device}",
+        org=org,
+        bus="" if device is None else device.bus,
+        site=str(tags.get("site") or "") if isinstance(tags, dict) else "",
+    )
+
+
+def turn_of(row: Row[Any], since: int | None) -> Turn:
+    """A row of `due_task` as the turn it is in a serial run."""
+    return Turn(
+        status=TaskStatus(row.status),
+        is_parked=row.parked is not None,
+        is_stranded=bool(row.stranded),
+        due_at=row.due_at,
+        since=since or 0,
+    )
+
+
+def save_turn(session: Session, run: str, turn: int, now: int) -> None:
+    change(
+        session,
+        "UPDATE runs SET turn = :turn, turn_since = :now WHERE id = :run",
+        run=run,
+        turn=turn,
+        now=now,
+    )
+
+
+def save_accumulator(session: Session, run: str, ordinal: int, text: str) -> None:
+    change(
+        session,
+        "UPDATE runs SET accumulator = :text, accumulated = :ordinal WHERE id = :run",
+        run=run,
+        ordinal=ordinal,
+        text=text,
+    )
+
+
+def snapshot(session: Session, run: str, ordinal: int) -> Row[Any] | None:
+    """A task with the snapshot of its newest attempt, and what its run froze."""
+    return fetch_one(
+        session,
+        "SELECT t.org, t.device, t.target, t.status, t.failure_code, t.attempt, t.tries, "
+        "a.snapshot, r.document, r.context FROM tasks t JOIN runs r ON r.id = t.run "
+        "LEFT JOIN attempts a ON a.run = t.run AND a.ordinal = t.ordinal "
+        "AND a.attempt = t.attempt WHERE t.run = :run AND t.ordinal = :ordinal",
+        run=run,
+        ordinal=ordinal,
+    )
+
+
+def fail_due(
+    session: Session, run: str, ordinals: Iterable[int], status: str, failure: Failure, now: int
+) -> None:
+    """End due tasks that will never start."""
+    change_many(
+        session,
+        "UPDATE tasks SET status = :status, parked = NULL, ended_at = :now, "
+        "failure_code = :code, failure_text = :text "
+        f"WHERE run = :run AND ordinal = :ordinal AND {DUE}",
+        [
+            {"run": run, "ordinal": ordinal, "status": status, "now": now,
+             "code": failure.code, "text": failure.text}
+            for ordinal in ordinals
+        ],
+    )  # fmt: skip
 
 
 def due_tasks(session: Session, run: str, now: int, limit: int) -> Sequence[Row[Any]]:
     """The next due tasks of a run by index, locked."""
     return fetch(
         session,
-        f"SELECT ordinal, org, device, gateway, status FROM tasks WHERE run = :run AND {_DUE} "
+        f"SELECT ordinal, org, device, gateway, target, status FROM tasks "
+        f"WHERE run = :run AND {_DUE} "
         "AND due_at <= :now ORDER BY due_at, ordinal "
         f"LIMIT :limit{for_update(session, ' SKIP LOCKED')}",
         run=run,
@@ -43,16 +163,21 @@ def due_tasks(session: Session, run: str, now: int, limit: int) -> Sequence[Row[
     )
 
 
-def devices(session: Session, org: str, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Gateway and holder of each device, locked in order, so that nobody frees it meanwhile."""
+def devices(
+    session: Session, org: str, ids: Iterable[str], tags: bool = False
+) -> dict[str, Row[Any]]:
+    """Gateway, holder and line of each device, locked in order, so that nobody frees it meanwhile.
+
+    With `tags` also those: they are not read where nothing depends on them.
+    """
     rows = fetch(
         session,
-        f"SELECT id, gateway, held_by FROM devices WHERE org = :org "
+        f"SELECT id, gateway, held_by, bus{', tags' if tags else ''} FROM devices WHERE org = :org "
         f"AND {any_of(session, 'id', 'ids')} ORDER BY id{for_update(session)}",
         org=org,
         ids=listed(session, sorted(set(ids))),
     )
-    return {row.id: (row.gateway, row.held_by) for row in rows}
+    return {row.id: row for row in rows}
 
 
 def gateways(session: Session, org: str, ids: Iterable[str]) -> dict[str, GatewayFacts]:
@@ -91,6 +216,23 @@ def in_flight(session: Session, org: str, run: str, ids: Iterable[str]) -> dict[
     return {row.gateway: row.number for row in rows}
 
 
+def in_places(session: Session, org: str, run: str) -> dict[str, int]:
+    """How many open tasks a run has on each line and site that it limits."""
+    rows = fetch(
+        session,
+        f"SELECT places, count(*) AS number FROM tasks WHERE {OPEN} AND org = :org "
+        "AND run = :run AND status <> 'awaiting' AND NOT stranded AND places IS NOT NULL "
+        "GROUP BY places",
+        org=org,
+        run=run,
+    )
+    found: dict[str, int] = {}
+    for row in rows:
+        for place in json.loads(row.places):
+            found[place] = found.get(place, 0) + row.number
+    return found
+
+
 def park(session: Session, parked: Iterable[tuple[DueTask, str]]) -> None:
     change_many(
         session,
@@ -99,7 +241,7 @@ def park(session: Session, parked: Iterable[tuple[DueTask, str]]) -> None:
     )
 
 
-def offer(session: Session, org: str, chosen: Sequence[DueTask], now: int) -> None:
+def offer(session: Session, org: str, chosen: Sequence[DueTask], now: int, rules: Rules) -> None:
     """Take the devices of locked tasks, and open their next attempts."""
     rows = [
         {
@@ -110,6 +252,7 @@ def offer(session: Session, org: str, chosen: Sequence[DueTask], now: int) -> No
             "device": task.device,
             "gateway": task.gateway.id,
             "journal": task.gateway.journal,
+            "places": _places(task, rules),
             "now": now,
         }
         for task in chosen
@@ -125,7 +268,8 @@ def offer(session: Session, org: str, chosen: Sequence[DueTask], now: int) -> No
     change_many(
         session,
         "UPDATE tasks SET status = 'offered', attempt = attempt + 1, revision = 0, begun = FALSE, "
-        "gateway = :gateway, journal = :journal, offered_at = :now, sent_at = NULL, "
+        "gateway = :gateway, journal = :journal, places = :places, offered_at = :now, "
+        "sent_at = NULL, "
         "deadline = NULL, progress = 0, current_step = NULL, waiting_for = NULL, cancel = NULL, "
         "cancel_sent_at = NULL, failure_code = NULL, failure_text = NULL "
         f"WHERE run = :run AND ordinal = :ordinal AND {_DUE}",
@@ -138,6 +282,13 @@ def offer(session: Session, org: str, chosen: Sequence[DueTask], now: int) -> No
         "FALSE, offered_at FROM tasks WHERE run = :run AND ordinal = :ordinal",
         rows,
     )
+
+
+def _places(task: DueTask, rules: Rules) -> str | None:
+    """The slots beside its gateway's that an attempt takes, as JSON."""
+    if not rules.has_places:
+        return None
+    return json.dumps([p for p, _, code in slots(task, rules) if code != "per_gateway"])
 
 
 SENDABLE: Final = (
@@ -153,11 +304,9 @@ def offers(
     return fetch(
         session,
         f"""
-        SELECT t.run, t.ordinal, t.attempt, t.org, t.gateway, t.device, t.tries, t.priority,
-            g.session, r.body_hash, r.timeout, r.start_by, r.expires_at,
-            r.has_parameters,
-            t.target, g.session, r.body_hash, r.timeout, r.start_by, r.expires_at, r.resource,
-            r.target_table,
+        SELECT t.run, t.ordinal, t.attempt, t.org, t.gateway, t.device, t.tries, r.priority,
+            r.serial, r.accumulator, t.target, g.session, r.body_hash, r.timeout, r.start_by, r.expires_at, r.resource,
+            r.target_table, r.has_parameters,
             d.type, d.name, d.tags, d.attributes, d.state
         FROM gateways g
         JOIN tasks t ON {_of_task(SENDABLE)}
@@ -167,7 +316,7 @@ def offers(
             AND (t.sent_at IS NULL OR t.sent_at <= :before)
             AND g.last_heard_at >= :heard
             AND (g.conflict_at IS NULL OR g.conflict_at < :calm)
-        ORDER BY t.priority DESC, t.run, t.ordinal LIMIT :limit""",
+        ORDER BY r.priority DESC, t.run, t.ordinal LIMIT :limit""",
         before=now - resend_after,
         heard=now - silence,
         calm=now - CONFLICT_MS,

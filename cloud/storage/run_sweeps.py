@@ -21,9 +21,9 @@ _GATEWAYS: Final = {"device": "devices.gateway", "gateway": "gateways.id"}
 
 
 def create_tasks(
-    session: Session, run: RunRow, condition: Compiled, limit: int, now: int
+    session: Session, run: RunRow, condition: Compiled, limit: int, due_at: int
 ) -> tuple[int, str | None]:
-    """A task for each target that fits, of the next `limit` targets after the run's cursor.
+    """A task for each target that fits, due at that time, of the next `limit` targets after the run's cursor.
 
     Returns how many were created, and the next cursor; None after the last target.
     """
@@ -49,13 +49,13 @@ def create_tasks(
             tries, attempts, revision, begun, due_at, progress)
         SELECT :run, :total + ROW_NUMBER() OVER (ORDER BY {key}) - 1, {table}.org, {device},
             CAST({key} AS TEXT), {_GATEWAYS.get(shape.resource, f"'{CENTRAL}'")}, 'scheduled',
-            :priority, 0, 0, :attempts, 0, FALSE, :now, 0
+            :priority, 0, 0, :attempts, 0, FALSE, :due_at, 0
         FROM {table} WHERE {scope} {f"AND {key} <= :last" if last else ""} AND {where}""",
         run=run.id,
         total=run.total,
         priority=run.priority,
         attempts=run.attempts,
-        now=now,
+        due_at=due_at,
         **within,
         **({"last": last.key} if last else {}),
         **parameters,

@@ -13,7 +13,7 @@ from cloud.storage.dialect import any_of, fetch, is_sqlite, listed
 from cloud.storage.schema import RunRow
 from contract.lifecycle import TASK_ENDS, TASK_OPEN
 
-FACTS: Final = "id, retry, timeout, start_by, expires_at, cancel, ended_at"
+FACTS: Final = "id, retry, timeout, start_by, expires_at, cancel, ended_at, delay"
 
 
 def retry_json(policy: RetryPolicy) -> str:
@@ -37,6 +37,7 @@ def facts_of(row: Row[Any]) -> RunFacts:
         expires_at=row.expires_at,
         cancelled=row.cancel is not None,
         ended=row.ended_at is not None,
+        delay=row.delay,
     )
 
 

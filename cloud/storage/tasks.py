@@ -1,5 +1,6 @@
 """Tasks and attempts in bulk: loaded with their locks, moved, closed, and what that sets free."""
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ Key = tuple[str, int]
 
 COLUMNS: Final = (
     "run, ordinal, org, device, gateway, status, attempt, tries, attempts, revision, journal, "
-    "begun, started_at, progress, sent_at"
+    "begun, started_at, progress, sent_at, stranded, places"
 )
 
 
@@ -40,6 +41,8 @@ class StoredTask:
     progress: int
     sent: bool
     facts: TaskFacts
+    stranded: bool = False
+    places: str | None = None
 
     @property
     def key(self) -> Key:
@@ -68,6 +71,8 @@ def stored(row: Row[Any]) -> StoredTask:
         device=row.device,
         progress=row.progress,
         sent=row.sent_at is not None,
+        stranded=bool(row.stranded),
+        places=row.places,
         facts=TaskFacts(
             status=_STATUSES[row.status],
             attempt=row.attempt,
@@ -130,7 +135,7 @@ waiting_for = :waiting_for, started_at = :started_at, ended_at = :ended_at,
 failure_code = :failure_code, failure_text = :failure_text"""
 # An unchanged status is not named: naming it costs the maintenance of every partial index.
 _STAY: Final = _MOVE.replace("status = :status, ", "").format(rest=_REST)
-_GO: Final = _MOVE.format(rest=_REST + ", cancel = :cancel")
+_GO: Final = _MOVE.format(rest=_REST + ", cancel = :cancel, stranded = FALSE")
 _ATTEMPT: Final = """
 UPDATE attempts SET status = :attempt_status, revision = :revision, begun = :begun,
 started_at = :started_at, ended_at = :closed_at, failure_code = :failure_code,
@@ -165,14 +170,36 @@ def save_moves(
         (stay if taken.status is task.facts.status else go).append(row)
         (decided if move.snapshot is None else reported).append(row)
         deltas.moved(task.run, task.facts.status, task.progress, taken.status, taken.progress)
+        if task.stranded and taken.status is not task.facts.status:
+            deltas.stranded(task.run, -1)
     change_many(session, _STAY, stay)
     change_many(session, _GO, go)
     change_many(session, _ATTEMPT_REPORTED, reported)
     change_many(session, _ATTEMPT_DECIDED, decided)
-    free(session, [move.task for move in moves if move.taken.closes], keep_devices)
+    change_many(session, _REST_SLOT, [_rest(move) for move in moves if move.taken.rests_until])
+    free(session, [move.task for move in moves if _gives_back(move)], keep_devices)
     gone = [move.task.key for move in moves if move.taken.status is TaskStatus.TIMED_OUT]
     triggers.note_timeouts(session, gone, now)
     counts.move(session, deltas, shard)
+
+
+_REST_SLOT: Final = """
+INSERT INTO slot_rests (run, ordinal, attempt, until) VALUES (:run, :ordinal, :attempt, :until)
+ON CONFLICT (run, ordinal, attempt) DO NOTHING"""
+
+
+def _rest(move: Move) -> dict[str, Any]:
+    return {
+        "run": move.task.run,
+        "ordinal": move.task.ordinal,
+        "attempt": move.task.facts.attempt,
+        "until": move.taken.rests_until,
+    }
+
+
+def _gives_back(move: Move) -> bool:
+    """Whether the attempt needs its device and slots no more: it ended, or awaits its end."""
+    return move.taken.closes or move.taken.status is TaskStatus.AWAITING
 
 
 def _row(move: Move, now: int) -> dict[str, Any]:
@@ -221,6 +248,8 @@ def free(session: Session, tasks: Sequence[StoredTask], keep_devices: Collection
     for task in tasks:
         if task.facts.gateway:
             slots[task.org][task.run, f"slots:{task.facts.gateway}"] += 1
+        for place in json.loads(task.places) if task.places else ():
+            slots[task.org][task.run, place] += 1
     for org, found in sorted(slots.items()):
         _unpark_slots(session, org, found)
 

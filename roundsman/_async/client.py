@@ -9,6 +9,7 @@ from contract.http.fleet import Version
 from roundsman._async.artifacts import Artifacts
 from roundsman._async.devices import Devices
 from roundsman._async.gateways import Gateways
+from roundsman._async.holds import Holds
 from roundsman._async.jobs import Jobs
 from roundsman._async.runs import Runs
 from roundsman._async.tasks import Tasks
@@ -45,6 +46,7 @@ class AsyncRoundsman:
         self.tasks = Tasks(self._transport)
         self.devices = Devices(self._transport)
         self.gateways = Gateways(self._transport)
+        self.holds = Holds(self._transport)
         self.artifacts = Artifacts(self._transport)
 
     async def version(self) -> Version:

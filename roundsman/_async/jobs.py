@@ -1,11 +1,14 @@
 """Jobs: save, read and start them."""
 
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
 
 from pydantic import JsonValue
 
+from contract.http.history import DeletedJob, JobReferences
 from contract.http.jobs import Job
-from contract.http.runs import Run, StartRun
+from contract.http.runs import PauseRun, Run, StartRun
 from contract.job_document import JobDocument
 from roundsman._async.run_ids import new_run_id
 from roundsman._async.transport import Transport, parse
@@ -60,12 +63,23 @@ class Jobs:
         query: JsonValue = None,
         priority: str | None = None,
         run: str | None = None,
+        replace: bool = False,
+        at: datetime | None = None,
+        after: timedelta | None = None,
+        expires_after: timedelta | None = None,
     ) -> Run:
         """Start a run. A `context` replaces the job's whole; `run` is the new run's id.
 
-        Raises Conflict with `run` when the job has one in flight.
+        `replace` cancels the run in flight and starts when that has ended; `at` or `after` start
+        later. Raises Conflict with `run` when the job has one in flight, or is paused.
         """
-        fields: dict[str, JsonValue] = {"id": run or new_run_id()}
+        fields: dict[str, Any] = {
+            "id": run or new_run_id(),
+            "replace": replace,
+            "at": at,
+            "after": after,
+            "expires_after": expires_after,
+        }
         if context is not None:
             fields["context"] = dict(context)
         if query is not None:
@@ -74,6 +88,28 @@ class Jobs:
             fields["priority"] = priority
         start = StartRun.model_validate(fields)
         return parse(await self._transport.send("POST", f"/jobs/{job}/runs", body=start), Run)
+
+    async def pause(self, job: str, *, reason: str = "") -> Job:
+        """Pause a job: its runs, its schedule, and every start."""
+        asked = PauseRun(reason=reason)
+        return parse(await self._transport.send("POST", f"/jobs/{job}/pause", body=asked), Job)
+
+    async def resume(self, job: str) -> Job:
+        """Resume a job and its runs, but for those that a person paused by themselves."""
+        return parse(await self._transport.send("POST", f"/jobs/{job}/resume"), Job)
+
+    async def delete(self, job: str, *, with_triggered: bool = False) -> DeletedJob:
+        """Delete a job: what is in flight completes, its runs, logs and reports are gone.
+
+        `with_triggered` also deletes the jobs that only its triggers start. The answer warns of
+        jobs that name it and will fail.
+        """
+        query = {"with_triggered": "true" if with_triggered else None}
+        return parse(await self._transport.send("DELETE", f"/jobs/{job}", query=query), DeletedJob)
+
+    async def references(self, job: str) -> JobReferences:
+        """Who has a trigger on the job, and apart from them who merely runs it."""
+        return await self._transport.get(f"/jobs/{job}/references", JobReferences)
 
 
 def _body(document: JobDocument | str) -> tuple[bytes, str]:

@@ -1,53 +1,30 @@
 """Runs: read, follow, wait for and cancel them."""
 
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import aclosing
-from datetime import timedelta
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from contract.http import Page
-from contract.http.runs import CancelRun, Run, RunLogLine
+from contract.http.runs import CancelRun, ChangeRun, PauseRun, RetryRun, Run
 from contract.http.tasks import Task
-from contract.lifecycle import RUN_ENDS, RunStatus
+from contract.lifecycle import RUN_ENDS
 from roundsman._async.events import read_events
 from roundsman._async.pause import pause
-from roundsman._async.transport import Transport, parse, parse_json
-from roundsman.errors import ServerError, Timeout, TransportError
+from roundsman._async.run_history import FIRST_LOOK_S, LONGEST_LOOK_S, RunHistory
+from roundsman._async.transport import parse, parse_json
+from roundsman.errors import ServerError, TransportError
 
 SILENCE_S: Final = 45.0
-FIRST_LOOK_S: Final = 0.2
-LONGEST_LOOK_S: Final = 2.0
 UNANSWERED_LOOKS: Final = 20
 FIRST_TASKS: Final = 1000
 
 Change: TypeAlias = Run | list[Task]
 
 
-class Runs:
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    async def get(self, run: str) -> Run:
-        return await self._transport.get(f"/runs/{run}", Run)
-
-    def list(
-        self,
-        *,
-        status: RunStatus | str | None = None,
-        job: str | None = None,
-        limit: int | None = None,
-    ) -> AsyncIterator[Run]:
-        """Runs, the newest first; `limit` is the size of a page."""
-        query = {"status": status, "job": job, "limit": limit}
-        return self._transport.items("/runs", Run, query)
-
+class Runs(RunHistory):
     def tasks(self, run: str, *, limit: int | None = None) -> AsyncIterator[Task]:
         """The tasks of a run in their order."""
         return self._transport.items(f"/runs/{run}/tasks", Task, {"limit": limit})
-
-    def log(self, run: str, *, limit: int | None = None) -> AsyncIterator[RunLogLine]:
-        return self._transport.items(f"/runs/{run}/log", RunLogLine, {"limit": limit})
 
     async def cancel(self, run: str, *, reason: str = "", force: bool = False) -> Run:
         """Ask for an end: nothing starts any more, what is in flight completes.
@@ -57,31 +34,37 @@ class Runs:
         asked = CancelRun(reason=reason, force=force)
         return parse(await self._transport.send("POST", f"/runs/{run}/cancel", body=asked), Run)
 
-    async def report(self, run: str) -> bytes:
-        """The run report, a CSV with a row for each task, UTF-8."""
-        return (await self._transport.send("GET", f"/runs/{run}/report.csv")).content
+    async def pause(self, run: str, *, reason: str = "") -> Run:
+        """Let nothing more start; what has not begun is recalled, what runs completes."""
+        asked = PauseRun(reason=reason)
+        return parse(await self._transport.send("POST", f"/runs/{run}/pause", body=asked), Run)
 
-    async def wait(
+    async def resume(self, run: str) -> Run:
+        """Lift a person's pause; that of the run's job or of a window stays."""
+        return parse(await self._transport.send("POST", f"/runs/{run}/resume"), Run)
+
+    async def change(self, run: str, *, priority: Literal["low", "normal", "high"]) -> Run:
+        """Change the priority of a run that has not ended."""
+        asked = ChangeRun(priority=priority)
+        return parse(await self._transport.send("PATCH", f"/runs/{run}", body=asked), Run)
+
+    async def retry(
         self,
         run: str,
-        statuses: Collection[RunStatus] = RUN_ENDS,
-        timeout: timedelta | None = None,  # noqa: ASYNC109  (it answers with the run, not a cancel)
+        *,
+        failures: Collection[str] = (),
+        tasks: Collection[str] = (),
+        reason: str = "",
     ) -> Run:
-        """The run once it has one of `statuses`, or has ended in another.
+        """Try failed and timed-out tasks again in the same run: all, by failure code, or listed.
 
-        Raises Timeout, with the run, when `timeout` is over before.
+        Raises Conflict when another run of the job is in flight, or no task ended like that.
         """
-        until = None if timeout is None else time.monotonic() + timeout.total_seconds()
-        look = FIRST_LOOK_S
-        while True:
-            now = await self.get(run)
-            if now.status in statuses or now.status in RUN_ENDS:
-                return now
-            left = look if until is None else min(look, until - time.monotonic())
-            if left <= 0:
-                raise Timeout(now)
-            await pause(left)
-            look = min(look * 1.5, LONGEST_LOOK_S)
+        asked = RetryRun(failures=[*failures], tasks=[*tasks], reason=reason)
+        answer = await self._transport.send(
+            "POST", f"/runs/{run}/retry", body=asked, repeatable=False
+        )
+        return parse(answer, Run)
 
     async def events(self, run: str) -> AsyncIterator[Change]:
         """The run, and tasks of it that changed, until it has ended.

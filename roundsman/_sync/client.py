@@ -9,6 +9,7 @@ from contract.http.fleet import Version
 from roundsman._sync.artifacts import Artifacts
 from roundsman._sync.devices import Devices
 from roundsman._sync.gateways import Gateways
+from roundsman._sync.holds import Holds
 from roundsman._sync.jobs import Jobs
 from roundsman._sync.runs import Runs
 from roundsman._sync.tasks import Tasks
@@ -45,6 +46,7 @@ class Roundsman:
         self.tasks = Tasks(self._transport)
         self.devices = Devices(self._transport)
         self.gateways = Gateways(self._transport)
+        self.holds = Holds(self._transport)
         self.artifacts = Artifacts(self._transport)
 
     def version(self) -> Version:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from contract.http.fleet import Device
-from roundsman._sync.transport import Transport
+from roundsman._sync.transport import Transport, parse
 
 
 class Devices:
@@ -16,3 +16,11 @@ class Devices:
     def list(self, *, limit: int | None = None) -> Iterator[Device]:
         """All devices; `limit` is the size of a page."""
         return self._transport.items("/devices", Device, {"limit": limit})
+
+    def free(self, device: str) -> Device:
+        """Free a device that an attempt still holds whose gateway will not speak of it again.
+
+        Raises Conflict while the task that holds it is in flight.
+        """
+        answer = self._transport.send("POST", f"/devices/{device}/free", repeatable=True)
+        return parse(answer, Device)

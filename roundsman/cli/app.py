@@ -20,6 +20,8 @@ NOUNS: Final = {
     "tasks": "One target's part of a run.",
     "devices": "What is updated and commanded.",
     "gateways": "The edge processes.",
+    "holds": "What nothing new may start on.",
+    "emergency": "Stop everything new in the whole org, and release it.",
     "artifacts": "Firmware images and other immutable files.",
     "doctor": "Check address, token and versions, and say what to do.",
 }

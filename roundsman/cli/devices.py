@@ -24,22 +24,32 @@ def get(
 ) -> None:
     """Show a device as its gateway last described it."""
     found = connect(ctx).devices.get(device)
-    output_of(ctx).item(
-        found,
-        [
-            ("id", found.id),
-            ("name", found.name),
-            ("type", found.type),
-            ("gateway", found.gateway),
-            ("driver", found.driver),
-            ("address", found.address),
-            ("link", found.link),
-            ("held by", found.held_by),
-            ("last heard", found.last_heard_at),
-            ("tags", found.tags),
-            ("state", found.state),
-        ],
-    )
+    output_of(ctx).item(found, _rows(found))
+
+
+@verb(app, "free", "roundsman devices free pump-7")
+def free(
+    ctx: typer.Context, device: Annotated[str, typer.Argument(help="The device's id.")]
+) -> None:
+    """Free a device that an attempt still holds whose gateway will not speak of it again."""
+    found = connect(ctx).devices.free(device)
+    output_of(ctx).item(found, _rows(found))
+
+
+def _rows(found: Device) -> list[tuple[str, object]]:
+    return [
+        ("id", found.id),
+        ("name", found.name),
+        ("type", found.type),
+        ("gateway", found.gateway),
+        ("driver", found.driver),
+        ("address", found.address),
+        ("link", found.link),
+        ("held by", found.held_by),
+        ("last heard", found.last_heard_at),
+        ("tags", found.tags),
+        ("state", found.state),
+    ]
 
 
 COLUMNS = [

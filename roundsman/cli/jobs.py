@@ -1,13 +1,18 @@
 """`roundsman jobs`: definitions."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import typer
 
+from contract.durations import parse_duration
+from contract.http.history import Reference
 from contract.http.jobs import Job
 from contract.ids import slug
 from roundsman._sync.client import Roundsman
+from roundsman.cli.failures import Exit, Failure
 from roundsman.cli.job_files import check_job, naming, read_context, read_text
 from roundsman.cli.options import noun, verb
 from roundsman.cli.output import Column
@@ -92,11 +97,90 @@ def run_(
     context: Pairs = None,
     context_file: ContextFile = None,
     priority: Annotated[str | None, typer.Option(help="low, normal or high.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Cancel the run in flight, and start when it ended.")
+    ] = False,
+    after: Annotated[str | None, typer.Option(help="Start so much later: 90s, 2h.")] = None,
+    expires: Annotated[str | None, typer.Option(help="End it so long after its start.")] = None,
     watch: Watch = False,
 ) -> None:
     """Start a run of a job."""
     client = connect(ctx)
-    _start(ctx, client, client.jobs.get(job), context, context_file, priority, watch)
+    try:
+        more = {
+            "replace": replace,
+            "after": None if after is None else parse_duration(after),
+            "expires_after": None if expires is None else parse_duration(expires),
+        }
+    except ValueError as error:
+        raise Failure(str(error), code=Exit.USAGE) from None
+    _start(ctx, client, client.jobs.get(job), context, context_file, priority, watch, more)
+
+
+@verb(app, "pause", "roundsman jobs pause pump-firmware --reason 'bad image'")
+def pause(
+    ctx: typer.Context,
+    job: Annotated[str, typer.Argument(help="The job's id.")],
+    reason: Annotated[str, typer.Option(help="Why; stands in the logs of its runs.")] = "",
+) -> None:
+    """Pause a job: its runs, its schedule, and every start."""
+    found = connect(ctx).jobs.pause(job, reason=reason)
+    output_of(ctx).item(found, _rows(found))
+
+
+@verb(app, "resume", "roundsman jobs resume pump-firmware")
+def resume(ctx: typer.Context, job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+    """Resume a job and its runs, but for those that a person paused by themselves."""
+    found = connect(ctx).jobs.resume(job)
+    output_of(ctx).item(found, _rows(found))
+
+
+@verb(
+    app,
+    "delete",
+    "roundsman jobs delete pump-firmware",
+    "roundsman jobs delete pump-firmware --with-triggered",
+)
+def delete(
+    ctx: typer.Context,
+    job: Annotated[str, typer.Argument(help="The job's id.")],
+    with_triggered: Annotated[
+        bool,
+        typer.Option("--with-triggered", help="Also the jobs that only its triggers start."),
+    ] = False,
+) -> None:
+    """Delete a job: what is in flight completes; its runs, logs and reports are gone."""
+    deleted = connect(ctx).jobs.delete(job, with_triggered=with_triggered)
+    output = output_of(ctx)
+    output.item(
+        deleted,
+        [
+            ("deleted", ", ".join([deleted.job, *deleted.also_deleted])),
+            ("still completing", deleted.run),
+        ],
+    )
+    for warning in deleted.warnings:
+        output.say(f"Warning: {warning}")
+
+
+@verb(app, "references", "roundsman jobs references pump-firmware")
+def references(
+    ctx: typer.Context, job: Annotated[str, typer.Argument(help="The job's id.")]
+) -> None:
+    """Show which jobs have a trigger on it, and apart from them which merely run it."""
+    found = connect(ctx).jobs.references(job)
+
+    def shown(places: list[Reference]) -> str | None:
+        return ", ".join(f"{place.job} ({place.place})" for place in places) or None
+
+    output_of(ctx).item(
+        found,
+        [
+            ("its triggers start", shown(found.triggers)),
+            ("started by triggers of", shown(found.triggered_by)),
+            ("used by", shown(found.used_by)),
+        ],
+    )
 
 
 def _start(
@@ -107,6 +191,7 @@ def _start(
     context_file: Path | None,
     priority: str | None,
     watch: bool,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     from roundsman.cli.runs import run_rows
     from roundsman.cli.watch import follow
@@ -115,7 +200,7 @@ def _start(
     if context is not None and context_file is None:
         own = job.document.get("context")
         context = {**(own if isinstance(own, dict) else {}), **context}
-    started = client.jobs.run(job.id, context=context, priority=priority)
+    started = client.jobs.run(job.id, context=context, priority=priority, **more)
     output = output_of(ctx)
     if watch:
         output.say(f"Run {started.id} has started.")
@@ -143,6 +228,7 @@ def _rows(job: Job) -> list[tuple[str, object]]:
         ("type", job.type),
         ("revision", job.revision),
         ("updated", job.updated_at),
+        ("paused by", job.paused_by or None),
         ("last run", job.run.id if job.run else None),
         ("its status", job.run.status if job.run else None),
     ]

@@ -108,7 +108,9 @@ def get_run(session: Session, org: str, run: str, now: int) -> Run:
     """A run whole, with what it waits for. Raises NotFound."""
     row = find(session, org, run)
     totals = counts.totals(session, [run])[run]
-    return _run(row, totals, waits.run_waits_for(session, row, totals, now), now, whole=True)
+    wait = waits.run_waits_for(session, row, totals, now)
+    unknown = waits.is_unknown(session, row, totals, now)
+    return _run(row, totals, wait, now, whole=True, unknown=unknown)
 
 
 def current_of_job(session: Session, org: str, job: str, now: int) -> Run | None:
@@ -136,7 +138,15 @@ def find(session: Session, org: str, run: str) -> RunRow:
     return row
 
 
-def _run(row: RunRow, totals: Totals, wait: str | None, now: int, *, whole: bool = False) -> Run:
+def _run(
+    row: RunRow,
+    totals: Totals,
+    wait: str | None,
+    now: int,
+    *,
+    whole: bool = False,
+    unknown: bool = False,
+) -> Run:
     ended = row.ended_at is not None
     return Run(
         id=row.id,
@@ -144,6 +154,7 @@ def _run(row: RunRow, totals: Totals, wait: str | None, now: int, *, whole: bool
         name=row.name,
         type=row.type,
         status=RunStatus(row.status),
+        unknown=unknown,
         priority=PRIORITY_NAMES.get(row.priority, "normal"),  # type: ignore[arg-type]
         progress=100.0 if ended and not row.total else min(totals.percent, 100.0),
         counts=counts_of(totals, row.total),

@@ -6,11 +6,12 @@ from typing import Any, Final
 from cloud.domain.control import pausers
 from cloud.domain.counts import Totals
 from cloud.domain.dispatch import SILENCE_MS, DueTask, Rules, reason
-from cloud.storage import dispatching, jobs
+from cloud.domain.serial import is_over
+from cloud.storage import dispatching, holds, jobs
 from cloud.storage.database import Session
 from cloud.storage.dialect import fetch_one
+from cloud.storage.dispatching import due_task_of, turn_of
 from cloud.storage.schema import DUE, OPEN, RunRow, TaskRow
-from contract.ids import task_id
 from contract.lifecycle import TASK_ENDS, RunStatus, TaskStatus
 
 T = TaskStatus
@@ -53,6 +54,7 @@ def run_waits_for(session: Session, run: RunRow, totals: Totals, now: int) -> st
 
 
 _COLUMNS: Final = "run, ordinal, org, device, gateway, status, due_at, waiting_for, cancel"
+UNKNOWN_AFTER_MS: Final = 86_400_000
 
 
 def _first_left(session: Session, run: RunRow) -> Any:
@@ -100,33 +102,81 @@ def _of_open(session: Session, task: Any, now: int) -> str | None:
 
 
 def _of_due(session: Session, task: Any, run: RunRow, totals: Totals, now: int) -> str:
-    held = _device(session, task)
-    gateway_id = (held.gateway if held else None) if task.device else task.gateway
-    gateway = None
-    in_flight = 0
-    if gateway_id is not None:
-        gateway = dispatching.gateways(session, task.org, [gateway_id]).get(gateway_id)
-        found = dispatching.in_flight(session, task.org, run.id, [gateway_id])
-        in_flight = found.get(gateway_id, 0)
-    due = DueTask(
-        run=run.id,
-        ordinal=task.ordinal,
-        id=task_id(run.id, task.ordinal),
-        device=task.device,
-        held_by=held.held_by if held else None,
-        gateway=gateway,
+    held = holds.active(session, run.org, now)
+    if ("org", "all") in held:
+        return "emergency_stop"
+    device = _device(session, task) if task.device else None
+    gateway_id = task.gateway if device is None else device.gateway
+    facts = dispatching.gateways(session, task.org, [gateway_id] if gateway_id else [])
+    due = due_task_of(run.id, run.org, task, device, facts)
+    rules = Rules(
+        frozenset(json.loads(run.verbs)), run.per_gateway, run.per_bus, run.per_site, held
     )
-    rules = Rules(frozenset(json.loads(run.verbs)), run.per_gateway)
-    why = reason(due, rules, in_flight, now, SILENCE_MS)
+    why = reason(due, rules, _in_flight(session, due, rules), now, SILENCE_MS)
+    if run.serial and task.ordinal != run.turn and _has_turn(session, run, now):
+        return "turn"
     if why is not None:
         return why[0]
-    return "concurrency" if totals.slots_taken >= run.concurrency else "dispatch"
+    if totals.slots_taken >= run.concurrency:
+        return "concurrency"
+    if run.delay and totals.slots_taken + _resting(session, run, now) >= run.concurrency:
+        return "delay"
+    return "dispatch"
+
+
+def _in_flight(session: Session, due: DueTask, rules: Rules) -> dict[tuple[str, str], int]:
+    found = {}
+    if rules.per_gateway is not None and due.gateway is not None:
+        numbers = dispatching.in_flight(session, due.org, due.run, [due.gateway.id])
+        found[due.run, f"slots:{due.gateway.id}"] = numbers.get(due.gateway.id, 0)
+    if rules.has_places:
+        for place, number in dispatching.in_places(session, due.org, due.run).items():
+            found[due.run, place] = number
+    return found
+
+
+def _has_turn(session: Session, run: RunRow, now: int) -> bool:
+    """Whether another task of a serial run keeps the next one from starting."""
+    row = dispatching.due_task(session, run.id, run.turn) if run.turn >= 0 else None
+    return row is not None and not is_over(turn_of(row, run.turn_since), now, run.offline_after)
+
+
+def _resting(session: Session, run: RunRow, now: int) -> int:
+    sql = "SELECT count(*) AS number FROM slot_rests WHERE run = :run AND until > :now"
+    row = fetch_one(session, sql, run=run.id, now=now)
+    return row.number if row else 0
 
 
 def _device(session: Session, task: Any) -> Any:
     return fetch_one(
         session,
-        "SELECT gateway, held_by FROM devices WHERE org = :org AND id = :id",
+        "SELECT gateway, held_by, bus, tags FROM devices WHERE org = :org AND id = :id",
         org=task.org,
         id=task.device,
     )
+
+
+def is_unknown(session: Session, run: RunRow, totals: Totals, now: int) -> bool:
+    """Whether every task that is left sits with gateways nobody has heard of for a day."""
+    since = now - UNKNOWN_AFTER_MS
+    quiet = max(run.started_at or now, run.offered_at or 0) < since
+    if run.ended_at is not None or not quiet or run.creating or run.paused_by:
+        return False
+    if not totals.in_flight:
+        return False
+    due = totals.of(T.SCHEDULED, T.RESCHEDULED)
+    heard = "SELECT 1 FROM gateways g WHERE g.org = :org AND g.last_heard_at >= :since"
+    if fetch_one(session, f"{heard} LIMIT 1", org=run.org, since=since) is None:
+        return True
+    open_ = f"SELECT 1 FROM tasks t WHERE {OPEN} AND t.org = g.org AND t.gateway = g.id"
+    sql = f"{heard} AND EXISTS ({open_} AND t.run = :run) LIMIT 1"
+    if fetch_one(session, sql, org=run.org, since=since, run=run.id) is not None:
+        return False
+    parked = (
+        f"SELECT count(*) AS number FROM tasks t WHERE {DUE} AND parked IS NOT NULL "
+        "AND t.org = :org AND t.run = :run AND EXISTS (SELECT 1 FROM gateways g "
+        "WHERE g.org = t.org AND t.parked = 'gateway:' || g.id "
+        "AND (g.last_heard_at IS NULL OR g.last_heard_at < :since))"
+    )
+    row = fetch_one(session, parked, org=run.org, run=run.id, since=since) if due else None
+    return not due or (row is not None and row.number == due)

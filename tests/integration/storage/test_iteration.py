@@ -1,0 +1,301 @@
+"""How the tasks of a run take their turns: serial, delay, limits, silent gateways, fairness."""
+
+import pytest
+
+from cloud.coordinator import dispatch, holds, stranded
+from contract.http.holds import SetHold
+from contract.lifecycle import RunStatus, TaskStatus
+from contract.messages import InventoryDevice, OfferedTask, TaskSnapshot
+from tests.integration.storage.world import World, snapshot
+
+PUMPS = [f"pump-{n}" for n in range(4)]
+MINUTE = 60_000
+
+
+def one(world: World, gateway: str = "berlin") -> OfferedTask:
+    world.dispatch()
+    (task,) = world.send()[gateway]
+    return task
+
+
+def wait_of(world: World, task: str) -> str | None:
+    found = world.task(task).waiting_for
+    return None if found is None else found.code
+
+
+def said(task: OfferedTask, status: str, value: object) -> TaskSnapshot:
+    return snapshot(task, status, 9).model_copy(update={"accumulator": value})
+
+
+@pytest.mark.row("B5")
+def test_serial_tasks_take_turns_and_hand_on_what_they_gave(world: World):
+    world.join("berlin", PUMPS)
+    run = world.start_new(
+        iteration={"mode": "serial", "concurrency": 50}, retry={"attempts": 2, "delay": "1m"}
+    )
+    first = one(world)
+    assert (first.device, first.accumulator) == ("pump-0", None)
+    assert wait_of(world, f"{run}-1") == "turn"
+    world.report("berlin", said(first, "succeeded", {"seen": ["pump-0"]}))
+    second = one(world)
+    assert (second.ordinal, second.accumulator) == (1, {"seen": ["pump-0"]})
+    world.report("berlin", said(second, "failed", "not handed on: it is tried again"))
+    # The retry comes before the next target.
+    assert world.dispatch().offered == 0
+    assert (wait_of(world, second.task), wait_of(world, f"{run}-2")) == ("retry", "turn")
+    world.now += MINUTE
+    world.hear("berlin")
+    again = one(world)
+    assert (again.ordinal, again.accumulator) == (1, {"seen": ["pump-0"]})
+    world.report("berlin", snapshot(again, "scheduled", 1))  # handed back: it keeps its turn
+    assert world.dispatch().offered == 0
+    world.now += 2_000
+    again = one(world)
+    world.report("berlin", said(again, "timed_out", "a timeout changes nothing"))
+    third = one(world)
+    assert (third.ordinal, third.accumulator) == (2, {"seen": ["pump-0"]})
+    world.report("berlin", snapshot(third, "succeeded", 1))  # an end without a value neither
+    fourth = one(world)
+    assert fourth.accumulator == {"seen": ["pump-0"]}
+    world.report("berlin", said(fourth, "succeeded", 4))
+    ended = world.settle(run)
+    assert (ended.status, ended.accumulator) == (RunStatus.PARTIALLY_SUCCEEDED, 4)
+
+
+@pytest.mark.row("B5")
+def test_the_accumulator_is_computed_by_the_jobs_template(world: World):
+    world.join("berlin", PUMPS)
+    run = world.start_new(
+        iteration={"mode": "serial"},
+        context={"step": 2},
+        accumulator="{{ (accumulator or 0) + ctx.step }}",
+    )
+    assert world.play(run).accumulator == 8
+    run = world.start_new(
+        name="broken", iteration={"mode": "serial"}, accumulator="{{ accumulator.nothing }}"
+    )
+    ended = world.play(run)
+    assert (ended.accumulator, ended.has_errors) == (None, True)
+
+
+@pytest.mark.row("B5")
+def test_tags_are_those_of_the_moment_and_a_deleted_target_fails(world: World):
+    world.join("berlin", PUMPS)
+    run = world.start_new(iteration={"mode": "serial"})
+    first = one(world)
+    world.run_now(_change, "UPDATE devices SET tags = '{\"a\": 1}' WHERE id = 'pump-1'")
+    world.run_now(_change, "DELETE FROM devices WHERE id = 'pump-2'")
+    world.report("berlin", snapshot(first, "succeeded", 1))
+    second = one(world)
+    assert second.target["tags"] == {"a": 1}
+    world.report("berlin", snapshot(second, "succeeded", 1))
+    world.dispatch()
+    fourth = one(world)
+    assert fourth.device == "pump-3"
+    gone = world.task(f"{run}-2")
+    assert gone.failure is not None
+    assert (gone.status, gone.failure.code, gone.tries) == (TaskStatus.FAILED, "target_deleted", 0)
+    world.report("berlin", snapshot(fourth, "succeeded", 1))
+    world.check()
+    assert world.settle(run).status is RunStatus.PARTIALLY_SUCCEEDED
+
+
+def _change(session: object, sql: str) -> None:
+    from cloud.storage.dialect import change
+
+    change(session, sql)  # type: ignore[arg-type]
+
+
+@pytest.mark.row("B14")
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_silent_gateway_lets_the_next_of_a_serial_run_go(world: World, begun: bool):
+    world.join("berlin", ["a-1"])
+    world.join("paris", ["b-1"])
+    run = world.start_new(iteration={"mode": "serial", "offline_after": "5m"})
+    first = one(world)
+    if begun:
+        world.report("berlin", snapshot(first, "running", 1))
+    for _ in range(2):
+        world.now += 3 * MINUTE
+        world.hear("paris")
+        world.run_now(stranded.strand, world.now)
+        world.check()
+    world.now += 2_000
+    second = one(world, "paris")
+    assert second.device == "b-1"
+    world.report("paris", snapshot(second, "succeeded", 1))
+    assert world.settle(run).status is RunStatus.RUNNING
+    world.hello("berlin", ["a-1"])
+    world.run_now(stranded.come_back, world.now)
+    world.check()
+    if not begun:
+        first = one(world)
+        assert first.attempt == 2
+    world.report("berlin", snapshot(first, "succeeded", 5))
+    world.check()
+    assert world.settle(run).status is RunStatus.SUCCEEDED
+
+
+@pytest.mark.row("B14")
+@pytest.mark.parametrize(
+    ("policy", "status"), [("skip", TaskStatus.CANCELLED), ("fail", TaskStatus.FAILED)]
+)
+def test_a_run_need_not_wait_for_a_silent_gateway(world: World, policy: str, status: TaskStatus):
+    world.join("berlin", ["a-1", "a-2", "a-3"])
+    world.join("paris", ["b-1"])
+    run = world.start_new(
+        iteration={"offline": policy, "offline_after": "1m", "per_gateway": 2, "timeout": "1m"}
+    )
+    world.dispatch()
+    offered = world.send()
+    world.report("berlin", snapshot(offered["berlin"][0], "running", 1))
+    world.report("paris", snapshot(offered["paris"][0], "succeeded", 1))
+    for _ in range(6):
+        world.now += MINUTE
+        world.hear("paris")
+        world.run_now(stranded.strand, world.now)
+        world.dispatch()
+        world.check()
+    ended = world.settle(run)
+    assert ended.ended_at is not None
+    shown = [world.task(f"{run}-{n}") for n in range(3)]
+    assert [task.status for task in shown] == [status] * 3
+    assert {task.failure.code for task in shown if task.failure} == {"gateway_offline"}
+    # What was sent is held until its gateway speaks: it may still be at work.
+    held = world.sql("SELECT id FROM devices WHERE held_by IS NOT NULL ORDER BY id")
+    assert held == [("a-1",), ("a-2",)]
+    world.hello("berlin", ["a-1", "a-2", "a-3"])
+    assert world.sql("SELECT id FROM devices WHERE held_by IS NOT NULL") == []
+
+
+@pytest.mark.row("B14")
+def test_a_stranded_task_gives_back_its_slot(world: World):
+    world.join("berlin", ["a-1"])
+    world.join("paris", ["b-1", "b-2"])
+    run = world.start_new(iteration={"concurrency": 1})
+    first = one(world)
+    world.report("berlin", snapshot(first, "running", 1))
+    world.now += 6 * MINUTE
+    world.hear("paris")
+    assert world.dispatch().offered == 0
+    world.run_now(stranded.strand, world.now)
+    world.check()
+    second = one(world, "paris")
+    assert second.device == "b-1"
+    world.report("paris", snapshot(second, "succeeded", 1))
+    world.hear("berlin")
+    world.report("berlin", snapshot(first, "succeeded", 2))
+    world.check()
+    assert world.play(run).status is RunStatus.SUCCEEDED
+
+
+@pytest.mark.row("B3")
+def test_a_freed_slot_rests_for_the_delay(world: World):
+    world.join("berlin", PUMPS)
+    run = world.start_new(
+        iteration={"concurrency": 2, "delay": "1m"}, retry={"attempts": 2, "delay": "10s"}
+    )
+    world.dispatch()
+    first, second = world.send()["berlin"]
+    world.report("berlin", snapshot(first, "failed", 1))
+    assert world.dispatch().offered == 0
+    assert wait_of(world, f"{run}-2") == "delay"
+    world.now += 30_000
+    world.hear("berlin")
+    world.report("berlin", snapshot(second, "succeeded", 1))
+    assert world.dispatch().offered == 0  # the greater of retry delay and delay
+    world.now += 30_000
+    world.hear("berlin")
+    assert world.dispatch().offered == 1
+    world.now += 30_000
+    world.hear("berlin")
+    assert world.dispatch().offered == 1
+
+
+@pytest.mark.row("B14")
+def test_lines_and_sites_have_limits(world: World):
+    def device(name: str, bus: str, site: str) -> InventoryDevice:
+        return InventoryDevice(id=name, bus=bus, tags={"site": site})
+
+    world.join(
+        "berlin",
+        [device("a", "tty1", "mitte"), device("b", "tty1", "mitte"), device("c", "tty2", "mitte"),
+         device("d", "tty3", "wedding")],
+    )  # fmt: skip
+    run = world.start_new(iteration={"concurrency": 9, "per_bus": 1, "per_site": 2})
+    world.dispatch()
+    first, second, third = world.send()["berlin"]
+    assert [task.device for task in (first, second, third)] == ["a", "c", "d"]
+    assert wait_of(world, f"{run}-1") == "per_bus"
+    world.report("berlin", snapshot(third, "succeeded", 1))
+    assert world.dispatch().offered == 0
+    world.report("berlin", snapshot(first, "succeeded", 1))
+    assert one(world).device == "b"
+    run = world.start_new(
+        name="sites", iteration={"concurrency": 9, "per_site": 1}, targets={"query": {"id": "c"}}
+    )
+
+
+@pytest.mark.row("C16")
+@pytest.mark.parametrize(
+    ("kind", "id", "code"),
+    [
+        ("gateway", "berlin", "hold"),
+        ("device", "pump-0", "hold"),
+        ("site", "mitte", "hold"),
+        ("org", "all", "emergency_stop"),
+    ],
+)
+def test_nothing_new_starts_on_what_is_held(world: World, kind: str, id: str, code: str):
+    device = InventoryDevice(id="pump-0", tags={"site": "mitte"})
+    world.join("berlin", [device, InventoryDevice(id="pump-1", tags={"site": "mitte"})])
+    run = world.start_new(iteration={"concurrency": 1})
+    first = one(world)
+    wanted = SetHold(reason="crane at work")
+    world.run_now(holds.set_hold, world.caller, kind, id, wanted, world.now)
+    world.report("berlin", snapshot(first, "running", 1))
+    world.report("berlin", snapshot(first, "succeeded", 2))  # what runs completes
+    other = world.start_new(name="other", targets={"query": {"id": "pump-0"}})
+    world.dispatch()
+    assert wait_of(world, f"{other}-0") == code
+    held = kind != "device"
+    assert (wait_of(world, f"{run}-1") == code) is held
+    world.run_now(holds.lift_hold, world.caller, kind, id, world.now)
+    assert world.play(other).status is RunStatus.SUCCEEDED
+
+
+@pytest.mark.row("C16")
+def test_a_hold_runs_out(world: World):
+    world.join("berlin", ["pump-0"])
+    wanted = SetHold(lasts="10m")
+    world.run_now(holds.set_hold, world.caller, "gateway", "berlin", wanted, world.now)
+    run = world.start_new()
+    assert world.dispatch().offered == 0
+    world.now += 10 * MINUTE
+    world.hear("berlin")
+    world.run_now(holds.lift_expired, world.now)
+    assert world.play(run).status is RunStatus.SUCCEEDED
+
+
+@pytest.mark.row("C13")
+def test_a_low_run_yields_and_does_not_starve(world: World):
+    world.join("berlin", ["pump-0"])
+    low = world.start_new(name="low", priority="low")
+    for number in range(4):
+        world.start_new(name=f"normal-{number}")
+        assert one(world).run != low
+        (task,) = [task for task in _open(world)]
+        world.report("berlin", snapshot(task, "succeeded", 1))
+        world.now += 5 * MINUTE
+        world.hear("berlin")
+        world.dispatch()
+        if world.sql("SELECT 1 FROM tasks WHERE run = :r AND status = 'offered'", r=low):
+            return
+        world.run_now(dispatch.time_out, world.now)
+    raise AssertionError("the low run has starved")
+
+
+def _open(world: World) -> list[OfferedTask]:
+    world.now += 10_000
+    world.hear("berlin")
+    return world.send()["berlin"]
