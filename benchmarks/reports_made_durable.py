@@ -8,6 +8,7 @@ of the same kind with the same tables; and sends the same messages through the s
 import tempfile
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -57,9 +58,7 @@ def ask(rounds: int = ROUNDS) -> list[Figure]:
                 Figure(f"reports made durable, {kind}", "reports/s", ours, "raw batches", raw)
             )
             figures.append(
-                Figure(
-                    f"the same, {kind}", "reports/s", ours, "the messages, broker alone", broker
-                )
+                Figure(f"the same, {kind}", "reports/s", ours, "the messages, broker alone", broker)
             )
     return figures
 
@@ -77,9 +76,7 @@ def reports_a_second(
             load.hello()
             load.wait("sessions", lambda: all(gateway.session for gateway in made))
             run = rig.start(command_job(concurrency=TASKS, timeout="1h"))
-            load.wait(
-                "offers", lambda: sum(len(gateway.offered) for gateway in made) == TASKS, 180
-            )
+            load.wait("offers", lambda: sum(len(gateway.offered) for gateway in made) == TASKS, 180)
             batches = {
                 gateway.address: [
                     snapshot(task, attempt, revision, REVISIONS)
@@ -94,7 +91,7 @@ def reports_a_second(
             load.wait("receipts", lambda: load.stored + load.refused >= TASKS * REVISIONS, 300)
             seconds = time.perf_counter() - began
             assert load.refused == 0, f"{load.refused} refused"
-            rig.client.runs.wait(run)
+            rig.client.runs.wait(run, timeout=timedelta(hours=1))
         finally:
             load.close()
     return TASKS * REVISIONS / seconds, messages
@@ -139,7 +136,9 @@ def raw_rows_a_second(url: str) -> float:
                     table.insert(),
                     [{k: v for k, v in {**defaults, **row}.items() if k in known} for row in rows],
                 )
-        bodies = [snapshot("r-1", 1, r, REVISIONS).model_dump_json() for r in range(1, REVISIONS + 1)]
+        bodies = [
+            snapshot("r-1", 1, r, REVISIONS).model_dump_json() for r in range(1, REVISIONS + 1)
+        ]
         began = time.perf_counter()
         for revision, body in enumerate(bodies, 1):
             for start in range(0, TASKS, BATCH):

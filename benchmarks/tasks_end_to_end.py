@@ -9,6 +9,7 @@ nothing else.
 
 import tempfile
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -74,7 +75,7 @@ def tasks_a_second(
             if number:
                 run = rig.client.jobs.run("bench").id
             ended = rig.finish(run, RunStatus.SUCCEEDED, DEADLINE_S) if number == 0 else None
-            ended = ended or rig.client.runs.wait(run)
+            ended = ended or rig.client.runs.wait(run, timeout=timedelta(hours=1))
             assert ended.status is RunStatus.SUCCEEDED, rig.describe(run)
             if number:  # the first one only warms up
                 rates.append(1000 * ended.counts.total / ended.duration_ms)

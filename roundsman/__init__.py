@@ -3,7 +3,7 @@
 ```python
 with Roundsman("https://roundsman.example", token) as client:
     run = client.jobs.run("pump-firmware", context={"version": "2.4.1"})
-    print(client.runs.wait(run.id).status)
+    print(client.runs.wait(run.id, timeout=timedelta(hours=1)).status)
 ```
 """
 
@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from roundsman._async.client import AsyncRoundsman
     from roundsman._sync.client import Roundsman
+    from roundsman.current import CurrentRun, current_run, current_run_id, entered_run
     from roundsman.errors import (
         ApiError,
         BadRequest,
         Changed,
         Conflict,
+        Gone,
         NotAuthenticated,
         NotFound,
         NotPermitted,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         ServerError,
         Timeout,
         TransportError,
+        Unreachable,
     )
 
 __all__ = [
@@ -33,6 +36,8 @@ __all__ = [
     "BadRequest",
     "Changed",
     "Conflict",
+    "CurrentRun",
+    "Gone",
     "NotAuthenticated",
     "NotFound",
     "NotPermitted",
@@ -42,11 +47,18 @@ __all__ = [
     "ServerError",
     "Timeout",
     "TransportError",
+    "Unreachable",
+    "current_run",
+    "current_run_id",
+    "entered_run",
 ]
 
 _CLIENTS = {
     "AsyncRoundsman": "roundsman._async.client",
     "Roundsman": "roundsman._sync.client",
+    **dict.fromkeys(
+        ("CurrentRun", "current_run", "current_run_id", "entered_run"), "roundsman.current"
+    ),
 }
 
 

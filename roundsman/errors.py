@@ -6,13 +6,17 @@ RoundsmanError
 │   ├── NotAuthenticated    bring a valid token
 │   ├── NotPermitted        bring a token that allows this
 │   ├── NotFound            there is no such thing
+│   ├── Gone                it was deleted, or a link has expired
 │   ├── Conflict            look at what is there (`run`, where a run is in the way), then decide
 │   ├── Changed             read it again: somebody changed it first
 │   ├── RateLimited         come back after `retry_after` seconds
 │   └── ServerError         the service is not ready or made a mistake: try again later
 ├── TransportError        nobody answered, or something that is not Roundsman
-└── Timeout               a wait ended before what it waited for; `run` is its last known state
+├── Timeout               a wait ended before what it waited for; `run` is its last known state
+└── Unreachable           what was waited for can no longer come; `run` is how it stands instead
 """
+
+from collections.abc import Collection
 
 from contract.http.problems import Problem
 from contract.http.runs import Run
@@ -43,6 +47,10 @@ class NotPermitted(ApiError):
 
 
 class NotFound(ApiError):
+    pass
+
+
+class Gone(NotFound):
     pass
 
 
@@ -80,11 +88,19 @@ class Timeout(RoundsmanError):
         self.run = run
 
 
+class Unreachable(RoundsmanError):
+    def __init__(self, run: Run, statuses: Collection[str]) -> None:
+        wanted = ", ".join(sorted(str(status) for status in statuses))
+        super().__init__(f"run {run.id} is {run.status}, and never again {wanted}")
+        self.run = run
+
+
 _BY_STATUS: dict[int, type[ApiError]] = {
     401: NotAuthenticated,
     403: NotPermitted,
     404: NotFound,
     409: Conflict,
+    410: Gone,
     412: Changed,
     428: Changed,
 }

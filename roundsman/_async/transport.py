@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from contract.http import Page
 from contract.http.problems import Problem
 from roundsman._async.pause import pause
+from roundsman.current import current_run
 from roundsman.errors import TransportError, error_of
 
 BASE: Final = "/api/v1"
@@ -66,7 +67,8 @@ class Transport:
         `content` is the raw body, or makes a fresh stream of it for each try. What is not
         `repeatable` is tried again only when the connection could not be made at all.
         """
-        fields = dict(headers or {})
+        inside = current_run()
+        fields = {**({} if inside is None else inside.headers()), **(headers or {})}
         if body is not None:
             content = body.model_dump_json(exclude_unset=True, by_alias=True).encode()
             fields["content-type"] = "application/json"

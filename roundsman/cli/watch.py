@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from contract.http.runs import Run
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from roundsman.cli.watch_view import Watched
 
 
+# A run expires before that.
+LONGEST = timedelta(days=366)
+
+
 def follow(client: Roundsman, run: str, output: Output) -> Exit:
     """Follow a run to its end and return what that means for the exit code.
 
@@ -27,7 +31,7 @@ def follow(client: Roundsman, run: str, output: Output) -> Exit:
     """
     try:
         if output.format is Format.JSON:
-            ended = client.runs.wait(run)
+            ended = client.runs.wait(run, timeout=LONGEST)
             write(ended.model_dump_json(indent=2))
         elif output.format is Format.TABLE and may_draw():
             ended = show_bars(client.runs.events(run))

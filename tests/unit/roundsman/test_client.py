@@ -146,7 +146,7 @@ def test_an_error_without_a_problem_document_is_still_an_error(pauses):
 def test_a_wait_ends_when_the_run_does(pauses):
     script = Script(found(), found(), found(a_run(RunStatus.FAILED)))
     with client(script) as roundsman:
-        assert roundsman.runs.wait(RUN_ID).status is RunStatus.FAILED
+        assert roundsman.runs.wait(RUN_ID, timeout=timedelta(minutes=1)).status is RunStatus.FAILED
 
 
 def test_a_wait_that_may_not_wait_raises_with_the_run():
