@@ -342,7 +342,6 @@ def not_performed(document: JobDocument) -> list[Place]:
 _NOT_PERFORMED: Final[tuple[tuple[str, ...], ...]] = (
     ("targets", "items"),
     ("targets", "continuous"),
-    ("context_schema",),
     ("iteration", "batch"),
     ("rollout", "waves"),
     ("rollout", "rate"),

@@ -2,12 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from cloud.api.access import CallerOf, ServicesOf
+from cloud.api.bodies import body_schema, read_body
+from cloud.coordinator import devices
 from cloud.storage.views import devices as views
 from contract.http import Page
 from contract.http.fleet import Device
+from contract.http.targets import EditDevice
 
 router = APIRouter(tags=["devices"])
 
@@ -28,3 +31,14 @@ async def list_devices(
 @router.get("/devices/{device}", operation_id="get_device")
 async def get_device(device: str, services: ServicesOf, caller: CallerOf) -> Device:
     return await services.database.read(views.get_device, caller.org, device)
+
+
+@router.patch(
+    "/devices/{device}", operation_id="edit_device", openapi_extra=body_schema(EditDevice)
+)
+async def edit_device(
+    device: str, request: Request, services: ServicesOf, caller: CallerOf
+) -> Device:
+    """Set tags and attributes over those its gateway gives, for good; a null takes one away."""
+    edit = await read_body(request, EditDevice)
+    return await services.database.run(devices.edit_device, caller, device, edit)

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Query, Request, Response
 
 from cloud.api.access import CallerOf, ServicesOf
 from cloud.api.bodies import body_schema, read_body
-from cloud.coordinator import gateways
+from cloud.coordinator import devices, gateways
 from cloud.storage.views import gateways as views
 from contract.http import Page
 from contract.http.fleet import Gateway, GatewayWithToken, NewGateway
+from contract.http.targets import EditGateway
 
 router = APIRouter(tags=["gateways"])
 
@@ -47,3 +48,16 @@ async def list_gateways(
 @router.get("/gateways/{gateway}", operation_id="get_gateway")
 async def get_gateway(gateway: str, services: ServicesOf, caller: CallerOf) -> Gateway:
     return await services.database.read(views.get_gateway, caller.org, gateway, services.clock())
+
+
+@router.patch(
+    "/gateways/{gateway}", operation_id="edit_gateway", openapi_extra=body_schema(EditGateway)
+)
+async def edit_gateway(
+    gateway: str, request: Request, services: ServicesOf, caller: CallerOf
+) -> Gateway:
+    """Name it, set its tags and attributes; a null takes one away."""
+    edit = await read_body(request, EditGateway)
+    return await services.database.run(
+        devices.edit_gateway, caller, gateway, edit, services.clock()
+    )

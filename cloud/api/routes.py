@@ -9,20 +9,25 @@ from pydantic.json_schema import models_json_schema
 from cloud.api import (
     artifacts,
     control,
+    data_tables,
     devices,
     downloads,
     events,
     gateways,
+    groups,
     health,
     history,
     holds,
     jobs,
+    previews,
     run_reports,
     runs,
     tasks,
+    users,
 )
 from cloud.api.access import caller_of
 from cloud.api.problems import install_problems
+from contract.http import targets
 from contract.http.fleet import NewGateway
 from contract.http.history import AddLogLine, ExtendRun
 from contract.http.holds import SetHold
@@ -41,6 +46,10 @@ V1: Final[tuple[APIRouter, ...]] = (
     devices.router,
     gateways.router,
     holds.router,
+    groups.router,
+    users.router,
+    data_tables.router,
+    previews.router,
     artifacts.router,
     events.router,
 )
@@ -57,6 +66,20 @@ BODIES: Final = (
     NewGateway,
     AddLogLine,
     ExtendRun,
+)
+TARGET_BODIES: Final = (
+    targets.EditDevice,
+    targets.EditGateway,
+    targets.NewGroup,
+    targets.EditGroup,
+    targets.ChangeMembers,
+    targets.NewUser,
+    targets.EditUser,
+    targets.NewTable,
+    targets.NewRows,
+    targets.EditRow,
+    targets.PreviewAsked,
+    targets.SetSecret,
 )
 
 
@@ -76,7 +99,7 @@ def _described(app: FastAPI) -> dict[str, object]:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
         components = schema.setdefault("components", {}).setdefault("schemas", {})
         _, defined = models_json_schema(
-            [(model, "validation") for model in (*BODIES, Problem)],
+            [(model, "validation") for model in (*BODIES, *TARGET_BODIES, Problem)],
             ref_template="#/components/schemas/{model}",
         )
         for name, definition in defined.get("$defs", {}).items():

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from cloud.coordinator.access import Caller
+from cloud.coordinator.contexts import schema_problems
 from cloud.domain.references import named_jobs
 from cloud.domain.runs import START_NAMES, ArtifactNameInvalid, artifact_texts, check_artifact_text
 from cloud.errors import Conflict, Invalid, NotFound, NotPermitted
@@ -17,6 +18,7 @@ from contract.ids import slug
 from contract.job_document import JobDocument, not_performed, problems
 from contract.query import QueryInvalid, read_with_templates
 from contract.query_fields import check_fields
+from contract.query_text import query_of
 from contract.template_dialect import TemplateError, check
 
 
@@ -24,6 +26,8 @@ def check_document(document: JobDocument) -> None:
     """Raise Invalid with every place that is wrong, or that this release does not perform."""
     found = [ProblemItem(key=str(place), message=text) for place, text in problems(document)]
     found.extend(_query_problems(document))
+    if document.context_schema is not None:
+        found.extend(schema_problems(document.context_schema))
     if not found:
         found.extend(_artifact_problems(document))
     if found:
@@ -47,7 +51,7 @@ def _query_problems(document: JobDocument) -> list[ProblemItem]:
     if targets.query is None:
         return found
     try:
-        query, names = read_with_templates(targets.query)
+        query, names = read_with_templates(query_of(targets.query))
         # The columns of a table are known only when the run starts.
         check_fields(query, targets.resource)
     except QueryInvalid as error:

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from cloud.coordinator import armed, control, serial
 from cloud.coordinator.access import Caller
+from cloud.coordinator.contexts import check_context
 from cloud.coordinator.targets import resolve
 from cloud.domain import runs as rules
 from cloud.domain.counts import Deltas, ended_status
@@ -95,6 +96,7 @@ def _frozen(
     now: int,
 ) -> RunRow:
     context = document.context if start.context is None else start.context
+    check_context(context, document.context_schema)
     scope: dict[str, JsonValue] = {"ctx": context, "run": {"id": run, "job": job}}
     found = resolve(session, caller.org, document.targets, scope, start.query)
     steps = rules.offered_steps(document)

@@ -20,6 +20,7 @@ from contract import query as queries
 from contract.http.problems import ProblemItem
 from contract.job_document import Targets
 from contract.query_fields import check_fields, expand_groups
+from contract.query_text import query_of
 from contract.template_dialect import TemplateError, render
 
 TABLE: Final = "targets.table"
@@ -55,7 +56,7 @@ def resolve(
         if columns is None:
             raise invalid(TABLE, f"there is no data table `{table[:80]}`")
     try:
-        read = queries.EVERYTHING if asked is None else queries.render_query(asked, scope)
+        read = queries.render_query({} if asked is None else query_of(asked), scope)
         check_fields(read, targets.resource, columns)
         found = expanded(session, org, read, targets.resource)
     except queries.QueryInvalid as error:
@@ -92,3 +93,19 @@ def expanded(session: Session, org: str, query: queries.Query, resource: str) ->
 
 def invalid(key: str, message: str) -> Invalid:
     return Invalid("document_invalid", message, [ProblemItem(key=key, message=message)])
+
+
+def standing_query(session: Session, org: str, query: JsonValue, resource: str) -> queries.Query:
+    """A query that is kept and has no context, as that of a group. Raises Invalid."""
+    try:
+        asked = query_of(query)
+        if queries.check_query(asked):
+            raise queries.QueryInvalid("", "a query that is kept holds no templates")
+        read = queries.parse(asked)
+        check_fields(read, resource)
+        expanded(session, org, read, resource)
+    except queries.QueryInvalid as error:
+        key = f"query.{error.path}" if error.path else "query"
+        items = [ProblemItem(key=key, message=error.reason)]
+        raise Invalid("invalid", f"{key}: {error.reason}", items) from error
+    return read

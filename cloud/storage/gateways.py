@@ -19,7 +19,7 @@ from cloud.storage.dialect import (
     listed,
 )
 from cloud.storage.json_text import clean, to_json
-from cloud.storage.schema import GatewayRow
+from cloud.storage.schema import DeviceRow, GatewayRow
 from contract.messages import InventoryDevice
 
 # Presence is a hint, measured in heartbeats: it need not be written more often than this.
@@ -28,6 +28,13 @@ NOTED_EVERY_MS: Final = 1_000
 
 def get(session: Session, org: str, gateway: str, *, lock: bool = False) -> GatewayRow | None:
     query = select(GatewayRow).where(GatewayRow.org == org, GatewayRow.id == gateway)
+    if lock and not is_sqlite(session):
+        query = query.with_for_update()
+    return session.exec(query.execution_options(populate_existing=True)).first()
+
+
+def get_device(session: Session, org: str, device: str, *, lock: bool = False) -> DeviceRow | None:
+    query = select(DeviceRow).where(DeviceRow.org == org, DeviceRow.id == device)
     if lock and not is_sqlite(session):
         query = query.with_for_update()
     return session.exec(query.execution_options(populate_existing=True)).first()

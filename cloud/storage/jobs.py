@@ -1,11 +1,11 @@
 """Jobs as rows, and whether a run of one is in flight."""
 
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import col, select
+from sqlmodel import SQLModel, col, select
 
 from cloud.storage.database import Session
 from cloud.storage.dialect import for_update
-from cloud.storage.schema import ArtifactRow, GatewayRow, JobRow, RunRow
+from cloud.storage.schema import ArtifactRow, JobRow, RunRow
 
 
 def get_job(session: Session, org: str, job: str, *, lock: bool = False) -> JobRow | None:
@@ -26,7 +26,7 @@ def run_in_flight(session: Session, org: str, job: str) -> str | None:
     return session.exec(query).first()
 
 
-def insert(session: Session, row: JobRow | RunRow | GatewayRow) -> bool:
+def insert(session: Session, row: SQLModel) -> bool:
     """Insert it, or say that a unique key forbids it; the transaction goes on either way."""
     try:
         with session.begin_nested():

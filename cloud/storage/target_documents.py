@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import JsonValue
 from sqlalchemy import Row
 
+from cloud.storage import groups
 from cloud.storage.database import Session
 from cloud.storage.dialect import any_of, fetch, fetch_one, is_sqlite, listed
 from cloud.storage.targets import (
@@ -26,6 +27,7 @@ from cloud.storage.targets import (
     in_table,
 )
 from contract import query as queries
+from contract.query_fields import expand_groups
 
 Document = dict[str, JsonValue]
 # What members may take of the 128 KiB of a message, and how many of them are looked at.
@@ -59,6 +61,18 @@ def of_ids(
         **parameters,
     )
     return {_id(shape, row): _document(session, org, shape, row) for row in rows}
+
+
+def known(session: Session, org: str, shape: Shape, ids: Iterable[str]) -> set[str]:
+    """Those of these ids that there are."""
+    rows = fetch(
+        session,
+        f"SELECT {shape.key} AS id FROM {shape.table} WHERE org = :org "
+        f"AND {any_of(session, shape.key, 'ids')}",
+        org=org,
+        ids=listed(session, sorted(set(ids))),
+    )
+    return {str(row.id) for row in rows}
 
 
 def page(
@@ -124,16 +138,27 @@ def _document(session: Session, org: str, shape: Shape, row: Row[Any]) -> Docume
     return found
 
 
-def members_condition(session: Session, group: str, resource: str, query: str | None) -> Compiled:
-    """The members of a group as a condition on their table. `query` is the group's, expanded."""
-    shape = SHAPES[resource]
-    parsed = queries.Member((group,)) if query is None else queries.parse(json.loads(query))
-    return compile_query(parsed, sqlite=is_sqlite(session), shape=shape)
+def members_condition(
+    session: Session, org: str, group: str, resource: str, query: str | None
+) -> Compiled:
+    """The members of a group as a condition on their table; `query` is the group's, if it has one.
+
+    Groups that its query names are put in place; one that is gone has no members.
+    """
+    parsed: queries.Query = queries.Member((group,))
+    if query is not None:
+        saved = groups.saved_queries(session, org, resource)
+
+        def of_group(name: str) -> queries.Query | None:
+            return queries.parse(json.loads(saved[name])) if name in saved else None
+
+        parsed = expand_groups(queries.parse(json.loads(query)), of_group)
+    return compile_query(parsed, sqlite=is_sqlite(session), shape=SHAPES[resource])
 
 
 def _members(session: Session, org: str, row: Row[Any]) -> Document:
     shape = DEVICES if row.resource == "device" else USERS
-    condition = members_condition(session, row.id, row.resource, row.query)
+    condition = members_condition(session, org, row.id, row.resource, row.query)
     members, size = [], 0
     for _, document in page(session, org, shape, condition, limit=MAX_MEMBERS):
         document.pop("state", None)
@@ -143,6 +168,32 @@ def _members(session: Session, org: str, row: Row[Any]) -> Document:
         members.append(document)
     total = count(session, org, shape, condition)
     return {"members": list[JsonValue](members), "members_total": total}
+
+
+def rows(
+    session: Session,
+    org: str,
+    table: str,
+    condition: Compiled,
+    *,
+    after: int,
+    limit: int,
+    upto: int | None = None,
+) -> Sequence[Row[Any]]:
+    """The next rows of a data table that fit, as they are stored; none above the key `upto`."""
+    where, parameters = condition
+    return fetch(
+        session,
+        "SELECT of_table, key, data, updated_at FROM data_rows WHERE org = :org "
+        f"AND of_table = :of_table AND key > :after {'' if upto is None else 'AND key <= :upto'} "
+        f"AND {where} ORDER BY key LIMIT :limit",
+        org=org,
+        of_table=table,
+        after=after,
+        limit=limit,
+        **({} if upto is None else {"upto": upto}),
+        **parameters,
+    )
 
 
 def columns_of(session: Session, org: str, table: str) -> Sequence[str] | None:

@@ -35,6 +35,9 @@ class Gateway(Body):
 
     id: str
     name: str = ""
+    type: str = ""
+    tags: dict[str, JsonValue] = Field(default_factory=dict)
+    attributes: dict[str, JsonValue] = Field(default_factory=dict)
     online: bool = False
     in_conflict: bool = False
     version: str = ""

@@ -36,6 +36,7 @@ class Problem(Body):
 CODES: Final[dict[str, tuple[int, str]]] = {
     "invalid": (422, "The request is not valid"),
     "document_invalid": (422, "The document is not valid"),
+    "context_invalid": (422, "The context does not fit the job's schema"),
     "not_performed": (422, "This release does not perform that"),
     "image_invalid": (422, "The file is not a firmware image"),
     "unknown_artifact": (422, "The job names an artifact that does not exist"),
@@ -50,6 +51,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "link_expired": (410, "The link has expired"),
     "deleted": (410, "It was deleted"),
     "exists": (409, "It exists already"),
+    "not_empty": (409, "It is not empty"),
     "run_in_flight": (409, "The job has a run in flight"),
     "run_ended": (409, "The run has ended"),
     "run_cancelling": (409, "The run is being cancelled"),

@@ -84,6 +84,9 @@ def _gateway(row: GatewayRow, now: int, **numbers: Any) -> Gateway:
     return Gateway(
         id=row.id,
         name=row.name,
+        type=row.type,
+        tags=json.loads(row.tags),
+        attributes=json.loads(row.attributes),
         online=online,
         in_conflict=in_conflict,
         version=row.version,

@@ -70,11 +70,7 @@ def test_what_this_release_does_not_perform_is_named_with_its_place() -> None:
         "rollout.waves",
         "rollout.rate",
         "rollout.abort",
-        "accumulator",
         "schedule",
-        "on_timeout",
-        "on_complete",
-        "replaces",
         "sinks",
     ]
     serial = _job(" - uses: device.reset", "iteration: {mode: serial}\ntargets: {resource: user}")
