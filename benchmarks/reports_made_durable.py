@@ -58,7 +58,9 @@ def ask(rounds: int = ROUNDS) -> list[Figure]:
                 Figure(f"reports made durable, {kind}", "reports/s", ours, "raw batches", raw)
             )
             figures.append(
-                Figure(f"the same, {kind}", "reports/s", ours, "the messages, broker alone", broker)
+                Figure(
+                    f"the same, {kind}", "reports/s", ours, "the messages, broker alone", broker
+                )
             )
     return figures
 
@@ -76,7 +78,9 @@ def reports_a_second(
             load.hello()
             load.wait("sessions", lambda: all(gateway.session for gateway in made))
             run = rig.start(command_job(concurrency=TASKS, timeout="1h"))
-            load.wait("offers", lambda: sum(len(gateway.offered) for gateway in made) == TASKS, 180)
+            load.wait(
+                "offers", lambda: sum(len(gateway.offered) for gateway in made) == TASKS, 180
+            )
             batches = {
                 gateway.address: [
                     snapshot(task, attempt, revision, REVISIONS)
@@ -136,9 +140,7 @@ def raw_rows_a_second(url: str) -> float:
                     table.insert(),
                     [{k: v for k, v in {**defaults, **row}.items() if k in known} for row in rows],
                 )
-        bodies = [
-            snapshot("r-1", 1, r, REVISIONS).model_dump_json() for r in range(1, REVISIONS + 1)
-        ]
+        bodies = [snapshot("r-1", 1, r, REVISIONS).model_dump_json() for r in range(1, REVISIONS + 1)]
         began = time.perf_counter()
         for revision, body in enumerate(bodies, 1):
             for start in range(0, TASKS, BATCH):

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Query, Request, Response
 from cloud.api.access import CallerOf, ServicesOf
 from cloud.api.bodies import body_schema, read_body, read_document
 from cloud.api.etags import etag, expected_revision, is_known
-from cloud.coordinator import deletions, jobs, runs
+from cloud.coordinator import deletions, history, jobs
 from cloud.errors import Invalid, NotFound
 from cloud.storage.views import jobs as views
 from contract.http import Page
-from contract.http.history import DeletedJob, JobReferences
+from contract.http.history import DeletedJob, JobReferences, Origin
 from contract.http.jobs import Job
 from contract.http.problems import ProblemItem
 from contract.http.runs import Run, StartRun
@@ -130,11 +130,19 @@ async def start_run(
     if not _is_uuid(run_id):
         raise Invalid("invalid", "the id of a run is a UUID in lower case, best a UUIDv7")
     run = await services.database.run(
-        runs.start_run, caller, job_id, start, run_id, services.clock()
+        history.start_from, caller, job_id, start, run_id, services.clock(), _origin(request)
     )
     services.changes.touched(runs={run.id})
     response.headers["location"] = f"/api/v1/runs/{run.id}"
     return run
+
+
+def _origin(request: Request) -> Origin | None:
+    """The run that a step's request was made in, as whoever it called hands it on."""
+    run = request.headers.get("x-roundsman-run", "")[:128]
+    if not run:
+        return None
+    return Origin(kind="step", run=run, task=request.headers.get("x-roundsman-task", "")[:128])
 
 
 def _is_uuid(text: str) -> bool:

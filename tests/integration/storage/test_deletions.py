@@ -153,3 +153,26 @@ def test_a_job_of_the_system_is_hidden_and_protected(world: World):
     (shown,) = read(run_views.list_runs, DEFAULT_ORG, world.now, system=True).items
     assert (shown.id, shown.system) == (run, True)
     assert read(job_views.list_jobs, DEFAULT_ORG, world.now, system=True).items[0].system
+
+
+@pytest.mark.row("C6")
+def test_a_report_link_is_valid_for_seven_days_and_renewable(world: World):
+    run = world.start_new(**NOBODY)
+
+    def made() -> tuple[str, int]:
+        link = world.run_now(links.make_report_link, world.caller, run, world.now, "http://here")
+        assert link.csv.startswith(f"http://here/reports/{run}.csv?")
+        return link.csv.rpartition("=")[2], int(link.expires_at.timestamp() * 1000)
+
+    def opened(signature: str, until: int) -> str:
+        return world.database.read_now(links.org_of_link, run, "csv", until, signature, world.now)
+
+    old = made()
+    world.now += links.LASTS_MS - 1
+    assert opened(*old) == DEFAULT_ORG
+    new = made()
+    world.now += 1
+    with pytest.raises(Gone) as expired:
+        opened(*old)
+    assert expired.value.code == "link_expired"
+    assert opened(*new) == DEFAULT_ORG
