@@ -26,6 +26,7 @@ import structlog
 import uuid_utils
 import uvicorn
 from fastapi import FastAPI
+from pydantic import JsonValue
 from starlette.types import ASGIApp
 
 from cloud.api import routes as api
@@ -38,6 +39,7 @@ from cloud.coordinator.live import RunFeeds
 from cloud.coordinator.loops import Loops
 from cloud.coordinator.services import DoorLimits, Services
 from cloud.errors import SettingsInvalid
+from cloud.gateway_link.central_gateway import CentralGateway
 from cloud.gateway_link.embedded_broker import HOST as BROKER_HOST
 from cloud.gateway_link.embedded_broker import EmbeddedBroker
 from cloud.gateway_link.postman import Postman
@@ -194,6 +196,7 @@ class _Cloud:
                 for name, loop in {
                     "gateway_link.session": self._session.run(),
                     "gateway_link.receiver": self._receiver.run(),
+                    "gateway_link.calls": self._receiver.serve_calls(),
                     "gateway_link.sender": self._sender.run(),
                     "gateway_link.postman": self._postman.run(),
                     "coordinator.loops": self._loops.run(),
@@ -201,6 +204,8 @@ class _Cloud:
                     "announce": self._announce(),
                 }.items()
             ]
+            if self._settings.central_gateway.enabled:
+                running.append(loops.create_task(self._run_central(), name="central_gateway"))
             if self._embedded is not None:
                 running.append(loops.create_task(self._embedded.run(), name="embedded_broker"))
             await stop.wait()
@@ -212,6 +217,28 @@ class _Cloud:
             await web
             for task in running:
                 task.cancel()
+
+    async def _run_central(self) -> None:
+        """Once gateways can be heard: it would only find a closed door before."""
+        await self._opened.wait()
+        settings = self._settings
+        broker, is_tls = self._broker_address, self._broker_address.tls is not None
+        cloud: dict[str, JsonValue] = {
+            "url": _url_from_here(self._listener),
+            "mqtt": f"{'mqtts' if is_tls else 'mqtt'}://{broker.host}:{broker.port}",
+        }
+        authority = settings.broker.tls.authority
+        if is_tls and authority is not None:
+            cloud["tls"] = {"authority": str(authority.absolute())}
+        await CentralGateway(
+            settings.data_dir / "central-gateway",
+            self.services.database,
+            cloud,
+            {"level": settings.log.level, "format": settings.log.format},
+            settings.central_gateway.settings,
+            clock,
+            new_secret,
+        ).run()
 
     def _deliver(self, topic: str, payload: bytes) -> None:
         self._receiver.deliver(topic, payload)
@@ -352,6 +379,13 @@ def _reason(error: OSError) -> str:
 def _url_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _url_from_here(listener: socket.socket) -> str:
+    """How a process of this machine reaches us, whatever we listen on."""
+    host, port = listener.getsockname()[:2]
+    here = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host)
+    return f"http://{here}:{port}" if here else _url_of(listener)
 
 
 def _write_whole(path: Path, text: str, mode: int) -> None:

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from cloud.errors import SettingsInvalid
@@ -88,6 +96,20 @@ class BrokerSettings(Section):
         return self
 
 
+class CentralGatewaySettings(Section):
+    """The gateway beside the cloud, on which tasks without a device run."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Start it beside the cloud; off where it runs as a unit of its own, or not.",
+    )
+    settings: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="What goes over its configuration, as in gateway.yaml: `http.allow` for inner "
+        "addresses that steps may reach, `smtp`, `local_broker.url` for MQTT steps.",
+    )
+
+
 class LimitSettings(Section):
     max_artifact_bytes: Annotated[int, Field(ge=1024)] = Field(
         default=256 * 1024 * 1024, description="Largest artifact, in bytes."
@@ -128,6 +150,9 @@ class CloudSettings(Section):
     )
     http: HttpSettings = Field(default=HttpSettings(), description="The API and the console.")
     broker: BrokerSettings = Field(default=BrokerSettings(), description="The MQTT broker.")
+    central_gateway: CentralGatewaySettings = Field(
+        default=CentralGatewaySettings(), description="The gateway for tasks without a device."
+    )
     limits: LimitSettings = Field(default=LimitSettings(), description="What we allow.")
     log: LogSettings = Field(default=LogSettings(), description="Log lines, on standard error.")
 

@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from cloud.api import (
+    acknowledgments,
     artifacts,
     control,
     data_tables,
@@ -33,6 +34,7 @@ from contract.http.history import AddLogLine, ExtendRun
 from contract.http.holds import SetHold
 from contract.http.problems import MEDIA_TYPE, Problem
 from contract.http.runs import CancelRun, ChangeRun, PauseRun, RetryRun, StartRun
+from contract.http.tasks import AcknowledgeTask
 from contract.job_document import JobDocument
 
 BASE: Final = "/api/v1"
@@ -46,6 +48,7 @@ V1: Final[tuple[APIRouter, ...]] = (
     devices.router,
     gateways.router,
     holds.router,
+    acknowledgments.tokens,
     groups.router,
     users.router,
     data_tables.router,
@@ -53,9 +56,15 @@ V1: Final[tuple[APIRouter, ...]] = (
     artifacts.router,
     events.router,
 )
-BESIDE: Final[tuple[APIRouter, ...]] = (downloads.router, health.router, run_reports.links_router)
+BESIDE: Final[tuple[APIRouter, ...]] = (
+    acknowledgments.router,
+    downloads.router,
+    health.router,
+    run_reports.links_router,
+)
 # Bodies that routes read by themselves, so that errors name line and column.
 BODIES: Final = (
+    AcknowledgeTask,
     SetHold,
     JobDocument,
     StartRun,

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
+from cloud.coordinator import acknowledgments as signing
 from cloud.coordinator import serial
 from cloud.domain import tasks as task_rules
 from cloud.domain.counts import Deltas
@@ -20,7 +21,7 @@ from cloud.domain.dispatch import (
     choose,
     in_turn,
 )
-from cloud.storage import counts, dispatching, holds, runs, target_documents, tasks
+from cloud.storage import acknowledgments, counts, dispatching, holds, runs, target_documents, tasks
 from cloud.storage.database import Session
 from cloud.storage.targets import SHAPES
 from cloud.storage.tasks import Key, Move
@@ -215,6 +216,10 @@ def offers_to_send(
         run: JobBody.model_validate_json(text)
         for run, text in dispatching.bodies(session, {row.run for row in rows}).items()
     }
+    of_lists = {
+        name: JobBody.model_validate_json(text)
+        for name, text in dispatching.bodies_of_lists(session, rows).items()
+    }
     parameters = dispatching.parameters(session, rows)
     others = _other_targets(session, rows)
     found: dict[Address, Offering] = {}
@@ -224,9 +229,21 @@ def offers_to_send(
             continue
         offering = found.setdefault(address, Offering(address, row.session))
         key = row.run, row.ordinal
-        offering.tasks.append(_offered(row, others.get(key), parameters.get(key), now))
-        offering.bodies[row.body_hash] = bodies[row.run]
+        offered = _offered(row, others.get(key), parameters.get(key), now)
+        if bodies[row.run].acknowledge is not None:
+            offered = _with_token(session, row.org, offered)
+        offering.tasks.append(offered)
+        offering.bodies[row.body_hash] = of_lists.get(row.body_hash) or bodies[row.run]
     return list(found.values())
+
+
+def _with_token(session: Session, org: str, offered: OfferedTask) -> OfferedTask:
+    """Steps may hand the token on to whoever is to acknowledge; the first offer made the key."""
+    key = signing.known_key(session)
+    if key is None:
+        return offered
+    token = signing.token_of(key, org, offered.task, offered.attempt)
+    return offered.model_copy(update={"acknowledgment_token": token})
 
 
 def _other_targets(session: Session, rows: Sequence[Any]) -> dict[Key, dict[str, JsonValue]]:
@@ -294,6 +311,13 @@ def cancels_to_send(
                 reason=row.reason,
             )
         )
+    for row in acknowledgments.untold(session, now, resend_after, silence, limit):
+        address = Address(OrgId(row.org), GatewayId(row.gateway))
+        found.setdefault(address, Cancelling(address, row.session)).items.append(
+            CancelItem(
+                task=task_id(row.run, row.ordinal), attempt=row.attempt, reason="it has ended"
+            )
+        )
     return list(found.values())
 
 
@@ -306,6 +330,7 @@ def mark_sent(session: Session, sent: Iterable[OfferedTask | CancelItem], now: i
         offered[column].append((run, int(ordinal), item.attempt))
     for column, keys in sorted(offered.items()):
         dispatching.mark_sent(session, keys, column, now)
+    acknowledgments.mark_told(session, offered["cancel_sent_at"], now)
 
 
 def wake_parked(session: Session, now: int, silence: int = SILENCE_MS) -> set[str]:
@@ -334,4 +359,4 @@ def time_out(session: Session, now: int, silence: int = SILENCE_MS, limit: int =
     return {move.task.run for move in moves}
 
 
-_STARTED: Final = {TaskStatus.ACCEPTED, TaskStatus.RUNNING, TaskStatus.AWAITING}
+_STARTED: Final = {TaskStatus.ACCEPTED, TaskStatus.RUNNING}

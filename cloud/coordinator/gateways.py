@@ -14,6 +14,7 @@ from cloud.storage.schema import GatewayRow
 from cloud.storage.tasks import Key, Move, StoredTask
 from cloud.storage.views import gateways as views
 from contract.http.fleet import GatewayWithToken, NewGateway
+from contract.ids import CENTRAL, DEFAULT_ORG
 from contract.lifecycle import TaskStatus
 from contract.messages import (
     CancelItem,
@@ -29,6 +30,8 @@ from contract.topics import Address
 CORRECTIONS_A_PAGE: Final = 400
 # A gateway that no longer lists what it had is asked for it, and has so long to answer.
 MISSING_MS: Final = 60_000
+# So long after its last word a central gateway that somebody else runs may be replaced.
+OTHERS_MS: Final = 60_000
 LOST: Final = Failure(code="gateway_lost", text="the gateway came back with another journal")
 
 
@@ -47,6 +50,27 @@ def create_gateway(
         raise Conflict("exists", f"there is a gateway `{new.id}`")
     gateway = views.get_gateway(session, caller.org, new.id, now)
     return GatewayWithToken(**gateway.model_dump(), token=token)
+
+
+def ensure_central(session: Session, token: str, now: int) -> bool:
+    """Make the central gateway known by our token; says whether it is ours to run.
+
+    It is another's where it has another token and was heard of late: a second cloud on the same
+    database runs it, or a unit of its own. When that falls silent it becomes ours.
+    """
+    row = gateways.get(session, DEFAULT_ORG, CENTRAL, lock=True)
+    if row is None:
+        made = GatewayRow(
+            org=DEFAULT_ORG, id=CENTRAL, name="central gateway", token_hash=hash_of(token),
+            created_at=now,
+        )  # fmt: skip
+        return jobs.insert(session, made)
+    if row.token_hash != hash_of(token):
+        if row.last_heard_at is not None and now - row.last_heard_at < OTHERS_MS:
+            return False
+        row.token_hash = hash_of(token)
+        session.add(row)
+    return True
 
 
 def accept_hello(

@@ -3,6 +3,7 @@
 from uuid import uuid4
 
 from cloud.coordinator.access import hash_of
+from cloud.coordinator.acknowledgments import key_of
 from cloud.storage import instance
 from cloud.storage.database import Session
 from cloud.storage.schema import TokenRow
@@ -18,6 +19,7 @@ def first_start(session: Session, now: int, token: str) -> bool:
     if instance.get_instance(session) is None:
         instance.create_instance(session, str(uuid4()), DEFAULT_ORG, now)
         session.flush()
+    key_of(session)
     if instance.has_administrator(session, DEFAULT_ORG):
         return False
     session.add(

@@ -11,7 +11,16 @@ from typing import Concatenate, Final, Never, ParamSpec, TypeVar
 
 import structlog
 
-from cloud.coordinator import control, dispatch, holds, leases, runs, stranded, triggers
+from cloud.coordinator import (
+    acknowledgments,
+    control,
+    dispatch,
+    holds,
+    leases,
+    runs,
+    stranded,
+    triggers,
+)
 from cloud.coordinator.changes import Changes
 from cloud.coordinator.leases import LeaseLost
 from cloud.domain.dispatch import SILENCE_MS
@@ -130,6 +139,10 @@ class Loops:
         if now - self._since >= self._silence:
             touched |= await self._do(dispatch.time_out, now, self._silence)
             touched |= await self._do(stranded.strand, now, self._silence)
+        unacknowledged = await self._do(acknowledgments.time_out_awaiting, now)
+        if unacknowledged:
+            self._changes.to_send()
+        touched |= unacknowledged
         self._changes.touched(touched)
 
     # -- how they run

@@ -32,6 +32,7 @@ from contract.http.runs import CancelRun, Run, StartRun
 from contract.job_document import DEFAULT_EXPIRY, JobDocument
 from contract.lifecycle import RunStatus, TaskStatus
 from contract.messages import ArtifactRef, Failure
+from contract.steps import verbs_in
 
 CHUNK: Final = 5_000
 EXPIRED: Final = Failure(code="expired", text="the run expired")
@@ -119,7 +120,7 @@ def _frozen(
         context=to_json(context),
         body=body.model_dump_json(by_alias=True, exclude_defaults=True),
         body_hash=body.hash,
-        verbs=to_json(sorted({step.uses for step in steps})),
+        verbs=to_json(sorted(set[str]().union(*(verbs_in(s.uses, s.with_) for s in steps)))),
         concurrency=1 if iteration.mode == "serial" else iteration.concurrency,
         per_gateway=iteration.per_gateway,
         timeout=rules.millis(iteration.timeout),

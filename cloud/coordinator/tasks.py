@@ -8,14 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cloud.coordinator import acknowledgments
 from cloud.domain import tasks as rules
 from cloud.domain.tasks import ClosedAttempt, Late, Old, Refused, RunFacts, Taken
+from cloud.storage import acknowledgments as stored_acknowledgments
 from cloud.storage import counts, reports, runs, tasks
 from cloud.storage.database import Session
 from cloud.storage.json_text import clean, to_json
 from cloud.storage.tasks import Key, Move, StoredTask
 from contract.ids import run_of
-from contract.lifecycle import TASK_OPEN
+from contract.lifecycle import TASK_OPEN, TaskStatus
 from contract.messages import (
     ReceiptItem,
     Report,
@@ -144,6 +146,33 @@ def _accept_snapshots(
     tasks.save_late(session, [late[key] for key in sorted(late)])
     tasks.save_moves(session, [moves[key] for key in sorted(moves)], now, counts.INGEST_SHARD)
     tasks.free(session, confirmed)
+    _tell_late(session, late, stored, items, now)
+    awaiting = [key for key, move in moves.items() if move.taken.status is TaskStatus.AWAITING]
+    if awaiting and acknowledgments.close_acknowledged(session, awaiting, now):
+        for item in items:
+            item.outcome.ended = True
+
+
+def _tell_late(
+    session: Session,
+    late: Mapping[tuple[str, int, int], Any],
+    stored: Mapping[Key, StoredTask],
+    items: Sequence[_Item],
+    now: int,
+) -> None:
+    """Gateways that told how an ended attempt ended with them have learned of its end here."""
+    if not late:
+        return
+    stored_acknowledgments.forget_told(session, late.keys())
+    told = {(*item.key, item.snapshot.attempt): item.snapshot.status for item in items}
+    for run, ordinal, attempt in sorted(late):
+        status = told[run, ordinal, attempt]
+        if status in (TaskStatus.SUCCEEDED, TaskStatus.FAILED):
+            reports.log(
+                session, stored[run, ordinal].org, run, now,
+                f"an ended attempt was reported as {status}: nothing changes",
+                level="WARNING", ordinal=ordinal, data={"attempt": attempt},
+            )  # fmt: skip
 
 
 def _age(item: _Item) -> tuple[int, int]:

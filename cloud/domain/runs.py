@@ -12,7 +12,7 @@ from cloud.domain.tasks import RetryPolicy
 from contract import template_dialect
 from contract.http.runs import StartRun
 from contract.job_document import JobDocument, Retry, expand, step_lists
-from contract.messages import ArtifactRef, JobBody, OfferedStep
+from contract.messages import ArtifactRef, JobBody, OfferedAcknowledge, OfferedStep
 
 PRIORITIES: Final = {"low": 0, "normal": 1, "high": 2}
 PRIORITY_NAMES: Final = {number: name for name, number in PRIORITIES.items()}
@@ -59,10 +59,17 @@ def retry_policy(retry: Retry) -> RetryPolicy:
     )
 
 
-def offered_steps(document: JobDocument) -> list[OfferedStep]:
-    """The steps of the job's only list, as gateways perform them."""
-    (steps,) = step_lists(document).values()
-    return expand(steps)
+def offered_steps(document: JobDocument, name: str | None = None) -> list[OfferedStep]:
+    """The steps of one of the job's lists, the first if none is named, as gateways perform them."""
+    lists = step_lists(document)
+    return expand(lists[name] if name in lists else next(iter(lists.values())))
+
+
+def needed_verbs(document: JobDocument) -> list[str]:
+    """Every verb that a task of the job may need of its gateway."""
+    return sorted(
+        {step.uses for name in step_lists(document) for step in offered_steps(document, name)}
+    )
 
 
 def artifact_texts(document: JobDocument) -> list[tuple[str, str]]:
@@ -101,6 +108,13 @@ def wanted_artifacts(document: JobDocument, scope: Mapping[str, JsonValue]) -> l
     return found
 
 
+def _acknowledge(document: JobDocument) -> OfferedAcknowledge | None:
+    asked = document.iteration.acknowledge
+    if asked == "steps":
+        return None
+    return OfferedAcknowledge(topic=asked.explicit.topic, match=asked.explicit.match)
+
+
 def job_body(
     run: str,
     job: str,
@@ -120,6 +134,7 @@ def job_body(
         context=dict(context),
         artifacts=dict(artifacts),
         keep_response=document.iteration.keep_response,
+        acknowledge=_acknowledge(document),
     )
     digest = sha256(body.model_dump_json(by_alias=True).encode()).hexdigest()[:32]
     return body.model_copy(update={"hash": digest})

@@ -262,8 +262,10 @@ def _what_follows(
 def _deadline(status: TaskStatus, run: RunFacts, elapsed: int, now: int) -> int | None:
     if status is T.ACCEPTED:
         return now + run.start_by + GRACE_MS
-    if status in (T.RUNNING, T.AWAITING):
+    if status is T.RUNNING:
         return now + max(run.timeout - elapsed, 0) + GRACE_MS
+    if status is T.AWAITING:  # no gateway is to be waited for
+        return now + max(run.timeout - elapsed, 0)
     return None
 
 

@@ -11,9 +11,11 @@ from functools import lru_cache
 from typing import Final, Never, assert_never
 
 import structlog
+from pydantic import JsonValue
 
 from cloud import metrics
-from cloud.coordinator import gateways, tasks
+from cloud.coordinator import calls, gateways, tasks
+from cloud.coordinator.calls import CallRefused
 from cloud.coordinator.changes import Changes
 from cloud.coordinator.tasks import Outcome, Received
 from cloud.errors import NotFound, StorageFull, StorageUnavailable
@@ -22,7 +24,6 @@ from cloud.gateway_link.postman import Clock, Postman
 from cloud.storage import sessions
 from cloud.storage.database import Database, Session
 from contract import messages, topics
-from contract.failures import FAILURES
 from contract.ids import SHARDS, GatewayId, OrgId
 from contract.messages import (
     MAX_MESSAGE_BYTES,
@@ -52,6 +53,7 @@ MAX_ITEMS: Final = 500
 # A gateway that is told a larger limit by a later cloud may come back to this one.
 MAX_PAYLOAD: Final = 4 * MAX_MESSAGE_BYTES
 MAX_WAITING: Final = 20_000
+MAX_CALLS: Final = 10_000
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 ASK_AGAIN_AFTER_MS: Final = 5_000
 HELLO_WITHIN_MS: Final = 3_000
@@ -91,6 +93,7 @@ class Receiver:
         self._arrived = asyncio.Event()
         self._asked: dict[Address, int] = {}
         self._asks_everybody = False
+        self._calls: asyncio.Queue[tuple[Address, Call]] = asyncio.Queue(MAX_CALLS)
 
     def deliver(self, topic: str, payload: bytes) -> None:
         """Take one message, or drop it at once when it cannot be ours or there are too many."""
@@ -158,7 +161,7 @@ class Receiver:
                     if whole is not None:
                         hellos.append((address, whole))
                 case Call():
-                    self._answer(address, message)
+                    self._queue_call(address, message)
                 case Presence():
                     log.debug("presence", gateway=address.name, online=message.online)
                 case Welcome() | Offer() | Cancel() | Receipt() | Reply():
@@ -296,13 +299,52 @@ class Receiver:
         self._asked[address] = now
         self._postman.post(address, Kind.WELCOME, Welcome(time=now, hello_within=within))
 
-    def _answer(self, address: Address, call: Call) -> None:
-        """Refuse a call: this release performs none, and silence would cost the step its time."""
-        code = "verb_unsupported"
-        failure = Failure(code=code, text=f"{FAILURES[code].sentence} ({call.verb})"[:4096])
-        self._postman.post(
-            address, Kind.REPLY, Reply(session=call.session, key=call.key, failure=failure)
-        )
+    def _queue_call(self, address: Address, call: Call) -> None:
+        try:
+            self._calls.put_nowait((address, call))
+        except asyncio.QueueFull:  # it is asked again
+            self._drop("calls_overload", gateway=address.name)
+
+    async def serve_calls(self) -> Never:
+        """Answer what steps ask, beside the reports: neither waits for the other."""
+        while True:
+            address, call = await self._calls.get()
+            try:
+                await self._serve(address, call)
+            except (StorageFull, StorageUnavailable) as error:
+                # No answer: it is asked again, with the same key.
+                self._drop("storage", reason=str(error))
+            except Exception as error:  # one bad call may not hold up the others
+                log.error("call raised", gateway=address.name, verb=call.verb, exc_info=error)
+                self._reply(address, call, failure=_mistake(error))
+
+    async def _serve(self, address: Address, call: Call) -> None:
+        try:
+            served = await self._database.run(
+                calls.serve, address, call, self._clock(), self._new_id
+            )
+        except CallRefused as refusal:
+            failure = Failure(code=refusal.code, text=str(refusal)[:4096], step=call.step)
+            self._reply(address, call, refusal.result, failure)
+            return
+        if served is None:
+            self._drop("session", gateway=address.name)
+            self._ask_for_hello(address)
+            return
+        self._reply(address, call, served.result)
+        if served.fresh:
+            self._changes.touched(runs=served.runs)
+            self._changes.to_send()
+
+    def _reply(
+        self,
+        address: Address,
+        call: Call,
+        result: JsonValue = None,
+        failure: Failure | None = None,
+    ) -> None:
+        reply = Reply(session=call.session, key=call.key, result=result, failure=failure)
+        self._postman.post(address, Kind.REPLY, reply)
 
     def _drop(self, why: str, **about: object) -> None:
         metrics.MQTT_DROPPED.labels(why).inc()
@@ -336,6 +378,10 @@ def _accept(session: Session, batch: Sequence[Received], now: int) -> Stored:
 
 def _name(address: Address) -> tuple[str, str]:
     return address.org, address.gateway
+
+
+def _mistake(error: Exception) -> Failure:
+    return Failure(code="call_refused", text=f"the cloud made a mistake: {type(error).__name__}")
 
 
 def _undecodable(item: TaskSnapshot, error: Exception) -> Undecodable:

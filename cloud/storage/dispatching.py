@@ -305,13 +305,15 @@ def offers(
         session,
         f"""
         SELECT t.run, t.ordinal, t.attempt, t.org, t.gateway, t.device, t.tries, r.priority,
-            r.serial, r.accumulator, t.target, g.session, r.body_hash, r.timeout, r.start_by, r.expires_at, r.resource,
+            r.serial, r.accumulator, t.target, t.steps, g.session, r.timeout, r.start_by,
+            COALESCE(b.hash, r.body_hash) AS body_hash, r.expires_at, r.resource,
             r.target_table, r.has_parameters,
             d.type, d.name, d.tags, d.attributes, d.state
         FROM gateways g
         JOIN tasks t ON {_of_task(SENDABLE)}
         JOIN runs r ON r.id = t.run
         LEFT JOIN devices d ON d.org = t.org AND d.id = t.device
+        LEFT JOIN run_bodies b ON b.run = t.run AND b.name = t.steps
         WHERE t.status = 'offered' AND t.cancel IS NULL
             AND (t.sent_at IS NULL OR t.sent_at <= :before)
             AND g.last_heard_at >= :heard
@@ -361,6 +363,21 @@ def _of_task(condition: str) -> str:
     return condition.replace("status IN", "t.status IN")
 
 
+def bodies_of_lists(session: Session, rows: Sequence[Row[Any]]) -> dict[str, str]:
+    """The bodies that these offers name and that only some tasks of their run share, by hash."""
+    hashes = sorted({row.body_hash for row in rows if row.steps is not None})
+    if not hashes:
+        return {}
+    found = fetch(
+        session,
+        f"SELECT hash, body FROM run_bodies WHERE {any_of(session, 'hash', 'hashes')} "
+        f"AND {any_of(session, 'run', 'runs')}",
+        hashes=listed(session, hashes),
+        runs=listed(session, sorted({row.run for row in rows})),
+    )
+    return {row.hash: row.body for row in found}
+
+
 def bodies(session: Session, runs: Iterable[str]) -> dict[str, str]:
     """The frozen bodies of runs, as JSON."""
     rows = fetch(
@@ -408,6 +425,7 @@ def overdue(session: Session, now: int, silence: int, limit: int) -> Sequence[Ro
         f"""
         SELECT t.run, t.ordinal FROM gateways g JOIN tasks t ON {_of_task(SENDABLE)}
         WHERE t.deadline < :now AND g.last_heard_at >= :heard AND g.session_at < :heard
+            AND t.status <> 'awaiting'
         ORDER BY t.run, t.ordinal LIMIT :limit""",
         now=now,
         heard=now - silence,

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 from sqlalchemy import BigInteger, Index, Text, text
 from sqlmodel import Field, SQLModel
 
+from cloud.storage import schema_calls as schema_calls  # declares its tables
 from cloud.storage import schema_history as schema_history  # declares its tables
 from cloud.storage import schema_targets as schema_targets  # declares its tables
 from contract.lifecycle import TASK_OPEN, TaskStatus
@@ -305,7 +306,8 @@ class TaskRow(SQLModel, table=True):
     `parked` names the gateway or device that keeps a due task from being looked at again until it
     frees (`gateway:{id}`, `device:{id}`, `slots:{gateway}`). `due_at` orders and
     delays the due ones. `places` are the slots beside its gateway's that its attempt holds (JSON).
-    `stranded`: its gateway has been silent for so long that it has given back its slot.
+    `stranded`: its gateway has been silent for so long that it has given back its slot. `steps`
+    names its step list, where the job has several.
     """
 
     __tablename__: ClassVar[Any] = "tasks"
@@ -318,6 +320,9 @@ class TaskRow(SQLModel, table=True):
               postgresql_where=text(f"{DUE} AND parked IS NOT NULL")),
         Index("tasks_open", "org", "gateway",
               sqlite_where=text(OPEN), postgresql_where=text(OPEN)),
+        Index("tasks_awaiting", "deadline",
+              sqlite_where=text("status = 'awaiting'"),
+              postgresql_where=text("status = 'awaiting'")),
         Index("tasks_by_device", "org", "device"),
         Index("tasks_ended_badly", "run", "ordinal",
               sqlite_where=text(BAD), postgresql_where=text(BAD)),
@@ -349,6 +354,7 @@ class TaskRow(SQLModel, table=True):
     cancel: str | None = None
     cancel_sent_at: int | None = _big(default=None)
     places: str | None = _text(None)
+    steps: str | None = None
     stranded: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     failure_code: str | None = None
     failure_text: str | None = _text(None)
@@ -441,6 +447,16 @@ class SlotRestRow(SQLModel, table=True):
     ordinal: int = Field(primary_key=True)
     attempt: int = Field(primary_key=True)
     until: int = _big()
+
+
+class RunBodyRow(SQLModel, table=True):
+    """One of several step lists of a run, as its tasks share it."""
+
+    __tablename__: ClassVar[Any] = "run_bodies"
+    run: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    hash: str
+    body: str = _text("{}")
 
 
 class HoldRow(SQLModel, table=True):

@@ -10,7 +10,7 @@ from sqlalchemy import Row
 
 from cloud.domain.counts import Deltas
 from cloud.domain.tasks import ClosedAttempt, Taken, TaskFacts
-from cloud.storage import counts, triggers
+from cloud.storage import acknowledgments, counts, triggers
 from cloud.storage.database import Session
 from cloud.storage.dialect import any_of, change, change_many, fetch, for_update, listed
 from cloud.storage.json_text import clean, clean_or_none
@@ -180,7 +180,26 @@ def save_moves(
     free(session, [move.task for move in moves if _gives_back(move)], keep_devices)
     gone = [move.task.key for move in moves if move.taken.status is TaskStatus.TIMED_OUT]
     triggers.note_timeouts(session, gone, now)
+    acknowledgments.note_untold(session, [_untold(move) for move in moves if _is_untold(move)])
     counts.move(session, deltas, shard)
+
+
+def _is_untold(move: Move) -> bool:
+    """Whether an attempt that awaits its acknowledgment has been ended here."""
+    was_awaiting = move.task.facts.status is TaskStatus.AWAITING
+    return was_awaiting and move.snapshot is None and move.taken.closes
+
+
+def _untold(move: Move) -> dict[str, Any]:
+    task = move.task
+    return {
+        "run": task.run,
+        "ordinal": task.ordinal,
+        "attempt": task.facts.attempt,
+        "org": task.org,
+        "gateway": task.facts.gateway,
+        "journal": task.facts.journal,
+    }
 
 
 _REST_SLOT: Final = """

@@ -31,10 +31,14 @@ class NewGateway(Body):
 
 
 class Gateway(Body):
-    """`online` is a hint: a message of the current session within three heartbeats."""
+    """`online` is a hint: a message of the current session within three heartbeats.
+
+    `central`: it runs beside the cloud, for tasks without a device.
+    """
 
     id: str
     name: str = ""
+    central: bool = False
     type: str = ""
     tags: dict[str, JsonValue] = Field(default_factory=dict)
     attributes: dict[str, JsonValue] = Field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Tasks of a run, their attempts and the steps of those."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
@@ -76,6 +76,30 @@ class Task(Body):
     due_at: datetime | None = None
     failure: TaskFailure | None = None
     waiting_for: Waiting | None = None
+
+
+class AcknowledgeTask(Body):
+    """How a task ends, as somebody outside says it."""
+
+    success: bool = True
+    result: JsonValue = None
+    accumulator: JsonValue = None
+    text: Annotated[str, Field(max_length=4096)] = ""
+
+
+class Acknowledged(Body):
+    """`kept`: the steps are not done yet; it counts once they are."""
+
+    task: str
+    verdict: Literal["closed", "kept"]
+
+
+class AcknowledgmentToken(Body):
+    """With it a third party may acknowledge one attempt of one task, and do nothing else."""
+
+    token: str
+    attempt: int
+    url: str
 
 
 class TaskDetail(Task):

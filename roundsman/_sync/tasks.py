@@ -1,7 +1,9 @@
 """Tasks: one target's part of a run, with every attempt."""
 
-from contract.http.tasks import TaskDetail
-from roundsman._sync.transport import Transport
+from pydantic import JsonValue
+
+from contract.http.tasks import Acknowledged, AcknowledgeTask, AcknowledgmentToken, TaskDetail
+from roundsman._sync.transport import Transport, parse
 
 
 class Tasks:
@@ -10,3 +12,25 @@ class Tasks:
 
     def get(self, task: str) -> TaskDetail:
         return self._transport.get(f"/tasks/{task}", TaskDetail)
+
+    def acknowledge(
+        self,
+        task: str,
+        *,
+        success: bool = True,
+        result: JsonValue = None,
+        accumulator: JsonValue = None,
+        text: str = "",
+    ) -> Acknowledged:
+        """Close a task that is acknowledged explicitly; the first word counts.
+
+        Raises Conflict for one that has ended, was acknowledged before, or ends by its steps.
+        """
+        word = AcknowledgeTask(success=success, result=result, accumulator=accumulator, text=text)
+        answer = self._transport.send("POST", f"/tasks/{task}/acknowledge", body=word)
+        return parse(answer, Acknowledged)
+
+    def acknowledgment_token(self, task: str) -> AcknowledgmentToken:
+        """A token with which a third party may acknowledge the task's open attempt."""
+        answer = self._transport.send("POST", f"/tasks/{task}/acknowledgment-token")
+        return parse(answer, AcknowledgmentToken)

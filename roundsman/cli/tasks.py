@@ -1,10 +1,13 @@
 """`roundsman tasks`: one target's part of a run."""
 
+import json
 from typing import Annotated
 
 import typer
+from pydantic import JsonValue
 
 from contract.http.tasks import TaskDetail
+from roundsman.cli.failures import Exit, Failure
 from roundsman.cli.options import noun, verb
 from roundsman.cli.session import connect, output_of
 
@@ -36,6 +39,55 @@ def get(
                 for step in attempt.steps
             ],
         )
+
+
+@verb(
+    app,
+    "acknowledge",
+    "roundsman tasks acknowledge 0198f0c2-7b1e-7c4e-9d0e-5a1f4be0c7aa-3 --result '{\"ok\": true}'",
+    "roundsman tasks acknowledge 0198f0c2-7b1e-7c4e-9d0e-5a1f4be0c7aa-3 --failure --text dead",
+)
+def acknowledge(
+    ctx: typer.Context,
+    task: Annotated[str, typer.Argument(help="The task's id.", metavar="TASK")],
+    failure: Annotated[bool, typer.Option("--failure", help="It has failed.")] = False,
+    result: Annotated[str, typer.Option(help="Its result, as JSON.")] = "null",
+    accumulator: Annotated[str, typer.Option(help="What it hands on, as JSON.")] = "null",
+    text: Annotated[str, typer.Option(help="What there is to say about it.")] = "",
+) -> None:
+    """Close a task that is acknowledged explicitly; the first word counts."""
+    found = connect(ctx).tasks.acknowledge(
+        task,
+        success=not failure,
+        result=_json("result", result),
+        accumulator=_json("accumulator", accumulator),
+        text=text,
+    )
+    output_of(ctx).item(found, [("task", found.task), ("verdict", found.verdict)])
+
+
+@verb(
+    app,
+    "acknowledgment-token",
+    "roundsman tasks acknowledgment-token 0198f0c2-7b1e-7c4e-9d0e-5a1f4be0c7aa-3",
+)
+def acknowledgment_token(
+    ctx: typer.Context, task: Annotated[str, typer.Argument(help="The task's id.", metavar="TASK")]
+) -> None:
+    """Make a token with which somebody else may acknowledge this one task."""
+    found = connect(ctx).tasks.acknowledgment_token(task)
+    rows: list[tuple[str, object]] = [
+        ("token", found.token), ("attempt", found.attempt), ("url", found.url)
+    ]  # fmt: skip
+    output_of(ctx).item(found, rows)
+
+
+def _json(name: str, text: str) -> JsonValue:
+    try:
+        value: JsonValue = json.loads(text)
+    except ValueError as error:
+        raise Failure(f"--{name} is no JSON: {error}", code=Exit.USAGE) from None
+    return value
 
 
 def _rows(task: TaskDetail) -> list[tuple[str, object]]:

@@ -33,7 +33,7 @@ class Rig:
     """Started by its block: broker, then cloud. Gateways are added one by one.
 
     `broker="embedded"` is the cloud's own. `database` is a SQLAlchemy URL, SQLite if none.
-    `settings` go over the cloud's settings file.
+    `settings` go over the cloud's settings file. `central`: with the central gateway beside it.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Rig:
         broker: BrokerKind = "nats",
         database: str | None = None,
         settings: Mapping[str, Any] | None = None,
+        central: bool = False,
     ) -> None:
         self.folder = folder
         self.programs = programs
@@ -63,6 +64,10 @@ class Rig:
             if self.broker is None
             else {"url": self.broker.url},
             "limits": {"heartbeat": "1s"},
+            "central_gateway": {
+                "enabled": central,
+                "settings": {"http": {"allow": ["127.0.0.0/8"]}},
+            },
             "log": {"format": "text"},
             **(settings or {}),
         }

@@ -16,6 +16,7 @@ from cloud.storage.views import cursors
 from cloud.storage.views.parts import bounded, time, waiting
 from contract.http import Page
 from contract.http.fleet import Gateway
+from contract.ids import CENTRAL
 
 
 def list_gateways(
@@ -84,6 +85,7 @@ def _gateway(row: GatewayRow, now: int, **numbers: Any) -> Gateway:
     return Gateway(
         id=row.id,
         name=row.name,
+        central=row.id == CENTRAL,
         type=row.type,
         tags=json.loads(row.tags),
         attributes=json.loads(row.attributes),

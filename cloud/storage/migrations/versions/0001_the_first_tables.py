@@ -10,6 +10,19 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.create_table('acknowledgments',
+    sa.Column('run', sa.String(), nullable=False),
+    sa.Column('ordinal', sa.Integer(), nullable=False),
+    sa.Column('attempt', sa.Integer(), nullable=False),
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('success', sa.Boolean(), nullable=False),
+    sa.Column('result', sa.Text(), nullable=False),
+    sa.Column('accumulator', sa.Text(), nullable=False),
+    sa.Column('text', sa.Text(), nullable=False),
+    sa.Column('by', sa.String(), nullable=False),
+    sa.Column('at', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('run', 'ordinal', 'attempt')
+    )
     op.create_table('artifacts',
     sa.Column('org', sa.String(), nullable=False),
     sa.Column('name', sa.String(), nullable=False),
@@ -44,6 +57,18 @@ def upgrade() -> None:
     sa.Column('late', sa.Text(), nullable=True),
     sa.Column('late_revision', sa.BigInteger(), nullable=True),
     sa.PrimaryKeyConstraint('run', 'ordinal', 'attempt')
+    )
+    op.create_table('calls',
+    sa.Column('run', sa.String(), nullable=False),
+    sa.Column('key', sa.String(), nullable=False),
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('ordinal', sa.Integer(), nullable=False),
+    sa.Column('attempt', sa.Integer(), nullable=False),
+    sa.Column('step', sa.String(), nullable=False),
+    sa.Column('verb', sa.String(), nullable=False),
+    sa.Column('result', sa.Text(), nullable=False),
+    sa.Column('at', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('run', 'key')
     )
     op.create_table('contacts',
     sa.Column('org', sa.String(), nullable=False),
@@ -226,6 +251,13 @@ def upgrade() -> None:
     sa.Column('raw', sa.Text(), nullable=False),
     sa.Column('at', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('org', 'gateway', 'task', 'attempt')
+    )
+    op.create_table('run_bodies',
+    sa.Column('run', sa.String(), nullable=False),
+    sa.Column('name', sa.String(), nullable=False),
+    sa.Column('hash', sa.String(), nullable=False),
+    sa.Column('body', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('run', 'name')
     )
     op.create_table('run_counts',
     sa.Column('run', sa.String(), nullable=False),
@@ -418,12 +450,14 @@ def upgrade() -> None:
     sa.Column('cancel', sa.String(), nullable=True),
     sa.Column('cancel_sent_at', sa.BigInteger(), nullable=True),
     sa.Column('places', sa.Text(), nullable=True),
+    sa.Column('steps', sa.String(), nullable=True),
     sa.Column('stranded', sa.Boolean(), server_default=sa.text('(false)'), nullable=False),
     sa.Column('failure_code', sa.String(), nullable=True),
     sa.Column('failure_text', sa.Text(), nullable=True),
     sa.PrimaryKeyConstraint('run', 'ordinal')
     )
     with op.batch_alter_table('tasks', schema=None) as batch_op:
+        batch_op.create_index('tasks_awaiting', ['deadline'], unique=False, sqlite_where=sa.text("status = 'awaiting'"), postgresql_where=sa.text("status = 'awaiting'"))
         batch_op.create_index('tasks_by_device', ['org', 'device'], unique=False)
         batch_op.create_index('tasks_due', ['run', 'due_at', 'ordinal'], unique=False, sqlite_where=sa.text("status IN ('rescheduled', 'scheduled') AND parked IS NULL"), postgresql_where=sa.text("status IN ('rescheduled', 'scheduled') AND parked IS NULL"))
         batch_op.create_index('tasks_ended_badly', ['run', 'ordinal'], unique=False, sqlite_where=sa.text("status IN ('failed', 'timed_out')"), postgresql_where=sa.text("status IN ('failed', 'timed_out')"))
@@ -460,5 +494,18 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('trigger_firings', schema=None) as batch_op:
         batch_op.create_index('trigger_firings_pending', ['org', 'job', 'at'], unique=False, sqlite_where=sa.text("status = 'pending'"), postgresql_where=sa.text("status = 'pending'"))
+
+    op.create_table('untold_ends',
+    sa.Column('run', sa.String(), nullable=False),
+    sa.Column('ordinal', sa.Integer(), nullable=False),
+    sa.Column('attempt', sa.Integer(), nullable=False),
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('gateway', sa.String(), nullable=False),
+    sa.Column('journal', sa.String(), nullable=False),
+    sa.Column('sent_at', sa.BigInteger(), nullable=True),
+    sa.PrimaryKeyConstraint('run', 'ordinal', 'attempt')
+    )
+    with op.batch_alter_table('untold_ends', schema=None) as batch_op:
+        batch_op.create_index('untold_ends_by_gateway', ['org', 'gateway'], unique=False)
 
     # ### end Alembic commands ###

@@ -1,0 +1,113 @@
+"""Calls that were done, and the devices and rows they change."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import JsonValue
+
+from cloud.storage.database import Session
+from cloud.storage.dialect import change, fetch_one, for_update
+from cloud.storage.json_text import to_json
+
+
+def result_of(session: Session, run: str, key: str) -> str | None:
+    """The result of a call, as JSON, if it was done."""
+    row = fetch_one(
+        session, "SELECT result FROM calls WHERE run = :run AND key = :key", run=run, key=key
+    )
+    return None if row is None else str(row.result)
+
+
+def remember(session: Session, values: Mapping[str, Any]) -> bool:
+    """Keep a call; False when somebody else has just done it."""
+    names = "run, key, org, ordinal, attempt, step, verb, result, at"
+    given = ", ".join(f":{name}" for name in names.split(", "))
+    return bool(
+        change(
+            session,
+            f"INSERT INTO calls ({names}) VALUES ({given}) ON CONFLICT (run, key) DO NOTHING",
+            **values,
+        )
+    )
+
+
+def role_of(session: Session, token: str) -> str | None:
+    """The role of a token by its id."""
+    row = fetch_one(session, "SELECT role FROM tokens WHERE id = :id", id=token)
+    return None if row is None else str(row.role)
+
+
+def edit_device(
+    session: Session, org: str, device: str, section: str, values: Mapping[str, JsonValue]
+) -> dict[str, JsonValue] | None:
+    """Set tags or attributes of a device, null taking one away; None when there is no device.
+
+    What was set here stays over what its gateway says.
+    """
+    row = fetch_one(
+        session,
+        f"SELECT {section} AS present, edits FROM devices WHERE org = :org AND id = :id"
+        f"{for_update(session)}",
+        org=org,
+        id=device,
+    )
+    if row is None:
+        return None
+    edits: dict[str, Any] = json.loads(row.edits or "{}")
+    edits[section] = {**edits.get(section, {}), **values}
+    present = {**json.loads(row.present), **values}
+    kept: dict[str, JsonValue] = {k: v for k, v in present.items() if v is not None}
+    change(
+        session,
+        f"UPDATE devices SET {section} = :kept, edits = :edits WHERE org = :org AND id = :id",
+        org=org,
+        id=device,
+        kept=to_json(kept),
+        edits=to_json(edits),
+    )
+    return kept
+
+
+def record_state(
+    session: Session, org: str, device: str, values: Mapping[str, JsonValue], now: int
+) -> bool:
+    """Merge values into a device's state; False when there is no device."""
+    row = fetch_one(
+        session,
+        f"SELECT state FROM devices WHERE org = :org AND id = :id{for_update(session)}",
+        org=org,
+        id=device,
+    )
+    if row is None:
+        return False
+    change(
+        session,
+        "UPDATE devices SET state = :state, state_at = :now WHERE org = :org AND id = :id",
+        org=org,
+        id=device,
+        state=to_json({**json.loads(row.state), **values}),
+        now=now,
+    )
+    return True
+
+
+def delete_device(session: Session, org: str, device: str) -> str:
+    """Delete a device that nobody has: `deleted`, or why not: `absent`, `owned`, `held`."""
+    row = fetch_one(
+        session,
+        f"SELECT gateway, held_by FROM devices WHERE org = :org AND id = :id{for_update(session)}",
+        org=org,
+        id=device,
+    )
+    if row is None:
+        return "absent"
+    if row.gateway is not None:
+        return "owned"
+    if row.held_by is not None:
+        return "held"
+    change(session, "DELETE FROM devices WHERE org = :org AND id = :id", org=org, id=device)
+    change(
+        session, "DELETE FROM group_members WHERE org = :org AND member = :id", org=org, id=device
+    )
+    return "deleted"
