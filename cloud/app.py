@@ -37,6 +37,7 @@ from cloud.coordinator import instance
 from cloud.coordinator.changes import Changes
 from cloud.coordinator.live import RunFeeds
 from cloud.coordinator.loops import Loops
+from cloud.coordinator.operating import Operator
 from cloud.coordinator.services import DoorLimits, Services
 from cloud.errors import SettingsInvalid
 from cloud.gateway_link.central_gateway import CentralGateway
@@ -155,6 +156,7 @@ class _Cloud:
         self._loops = Loops(
             database, self._changes, clock, new_id, _holder(settings.data_dir),
             address=self._address,
+            operator=Operator(database, artifacts, settings.data_dir / "operations"),
         )  # fmt: skip
         self._opened = asyncio.Event()
         self.services = Services(

@@ -20,6 +20,7 @@ from cloud.api import (
     history,
     holds,
     jobs,
+    operations,
     previews,
     run_reports,
     runs,
@@ -53,6 +54,7 @@ V1: Final[tuple[APIRouter, ...]] = (
     users.router,
     data_tables.router,
     previews.router,
+    operations.router,
     artifacts.router,
     events.router,
 )
@@ -88,6 +90,7 @@ TARGET_BODIES: Final = (
     targets.NewRows,
     targets.EditRow,
     targets.PreviewAsked,
+    targets.Selection,
     targets.SetSecret,
 )
 

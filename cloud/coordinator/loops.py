@@ -23,6 +23,7 @@ from cloud.coordinator import (
 )
 from cloud.coordinator.changes import Changes
 from cloud.coordinator.leases import LeaseLost
+from cloud.coordinator.operating import Operator
 from cloud.domain.dispatch import SILENCE_MS
 from cloud.errors import CloudError
 from cloud.storage import runs as stored_runs
@@ -55,9 +56,11 @@ class Loops:
         holder: str,
         silence: int = SILENCE_MS,
         address: Callable[[], str] = lambda: "",
+        operator: Operator | None = None,
     ) -> None:
         self._database = database
         self._address = address
+        self._operator = operator
         self._changes = changes
         self._clock = clock
         self._new_id = new_id
@@ -74,6 +77,7 @@ class Loops:
                 group.create_task(self._woken(self.advance_runs), name="coordinator.runs")
                 group.create_task(self._woken(self.offer), name="coordinator.dispatch")
                 group.create_task(self._woken(self.fire_triggers), name="coordinator.triggers")
+                group.create_task(self._woken(self.operate), name="coordinator.operations")
                 group.create_task(self._timed(self.watch), name="coordinator.watch")
         finally:
             if self._term is not None:
@@ -128,6 +132,14 @@ class Loops:
         fired = await self._do(triggers.fire, self._clock(), self._new_id, self._address())
         self._changes.touched(fired.runs)
         return fired.more
+
+    async def operate(self) -> bool:
+        """A chunk of every background operation. Returns whether there is more to do at once."""
+        if self._operator is None:
+            return False
+        moved, more = await self._operator.advance(self._do, self._clock())
+        self._changes.touched(moved)
+        return more
 
     async def watch(self) -> None:
         """Wake what is parked at gateways online, and end what is silent past its deadline."""

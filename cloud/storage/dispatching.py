@@ -29,6 +29,7 @@ def live_runs(session: Session, now: int) -> Sequence[Row[Any]]:
         session,
         f"SELECT {LIVE} FROM runs "
         "WHERE ended_at IS NULL AND cancel IS NULL AND status = 'running' AND expires_at > :now "
+        "AND kind = 'job' "
         f"ORDER BY id{for_update(session, ' SKIP LOCKED')}",
         now=now,
     )

@@ -74,7 +74,7 @@ def to_sweep(session: Session) -> list[str]:
     """Runs that were cancelled, paused or retried and still have tasks to look at."""
     rows = fetch(
         session,
-        "SELECT id FROM runs WHERE ended_at IS NULL AND ((cancel IS NOT NULL "
+        "SELECT id FROM runs WHERE ended_at IS NULL AND kind = 'job' AND ((cancel IS NOT NULL "
         "AND cancelled_to < total) OR (cancel IS NULL AND retry_asked IS NOT NULL) "
         "OR (cancel IS NULL AND paused_by <> '' AND recalled_to < total)) "
         "ORDER BY created_at, id",
@@ -90,6 +90,7 @@ def to_settle(session: Session, now: int) -> list[str]:
         session,
         f"""
         SELECT r.id FROM runs r LEFT JOIN run_counts c ON c.run = r.id WHERE r.ended_at IS NULL
+            AND r.kind = 'job'
         GROUP BY r.id, r.cancel, r.expires_at, r.creating, r.total, r.created_at, r.status,
             r.fed
         HAVING r.cancel IS NOT NULL OR r.expires_at <= :now

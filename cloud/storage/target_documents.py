@@ -196,6 +196,29 @@ def rows(
     )
 
 
+def keys_in_use(
+    session: Session, org: str, shape: Shape, column: str, table: str = "", limit: int = 500
+) -> list[str]:
+    """The names in a JSON column of all targets, in order; the first `limit`."""
+    parameters: dict[str, Any] = {"of_table": table} if shape is ROWS else {}
+    value = f"{shape.table}.{column}"
+    if is_sqlite(session):
+        source = f"{shape.table}, json_each({value}) AS entry"
+        name = "entry.key"
+    else:
+        source = f"{shape.table}, jsonb_object_keys(CAST({value} AS jsonb)) AS entry(key)"
+        name = 'entry.key COLLATE "C"'
+    found = fetch(
+        session,
+        f"SELECT DISTINCT {name} AS name FROM {source} WHERE {shape.table}.org = :org"
+        f"{in_table(shape)} ORDER BY 1 LIMIT :limit",
+        org=org,
+        limit=limit,
+        **parameters,
+    )
+    return [row.name for row in found]
+
+
 def columns_of(session: Session, org: str, table: str) -> Sequence[str] | None:
     """The names of a data table's columns, empty for a free one; None without such a table."""
     row = fetch_one(

@@ -121,6 +121,16 @@ class Run(Body):
     context: dict[str, JsonValue] = Field(default_factory=dict)
     query: JsonValue = None
     settings: dict[str, JsonValue] = Field(default_factory=dict)
+    kind: Literal["job", "operation"] = Field(
+        default="job", description="an operation is an import, export or deletion without tasks"
+    )
+    data: dict[str, JsonValue] = Field(
+        default_factory=dict, description="what an operation was asked for"
+    )
+    results: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="of an operation: imported, errors, first_errors, exported, download, deleted",
+    )
 
 
 class RunLogLine(Body):

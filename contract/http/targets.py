@@ -203,3 +203,10 @@ class Secret(Body):
     created_at: datetime
     updated_at: datetime
     updated_by: str = ""
+
+
+class Selection(Body):
+    """Which targets an export or a deletion is about."""
+
+    query: JsonValue = Field(default=None, description="as JSON, or in its short form as a text")
+    all: bool = Field(default=False, description="a deletion without a query needs this word")

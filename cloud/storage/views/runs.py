@@ -73,7 +73,7 @@ def list_runs(
         query = query.where(col(RunRow.type).in_(list(types)))
     if origin_run is not None:
         query = query.where(col(RunRow.origin_run) == origin_run)
-    if not system and job is None and origin_run is None:
+    if not system and job is None and origin_run is None and not types:
         query = query.where(col(RunRow.system).is_(False))
     if has_errors is not None:
         query = query.where(text(_HAS_ERRORS if has_errors else f"NOT {_HAS_ERRORS}"))
@@ -147,7 +147,6 @@ def _run(
     whole: bool = False,
     unknown: bool = False,
 ) -> Run:
-    ended = row.ended_at is not None
     return Run(
         id=row.id,
         job=row.job,
@@ -156,7 +155,7 @@ def _run(
         status=RunStatus(row.status),
         unknown=unknown,
         priority=PRIORITY_NAMES.get(row.priority, "normal"),  # type: ignore[arg-type]
-        progress=100.0 if ended and not row.total else min(totals.percent, 100.0),
+        progress=_progress(row, totals),
         counts=counts_of(totals, row.total),
         has_errors=row.has_errors or totals.of(T.FAILED, T.TIMED_OUT) > 0,
         created_at=moment(row.created_at),
@@ -179,7 +178,25 @@ def _run(
         context=json.loads(row.context) if whole else {},
         query=json.loads(row.query) if whole else None,
         settings=_settings(row) if whole else {},
+        kind="operation" if row.kind == "operation" else "job",
+        data=_request(row) if whole else {},
+        results=json.loads(row.results),
     )
+
+
+def _progress(row: RunRow, totals: Totals) -> float:
+    if row.ended_at is not None and not row.total:
+        return 100.0
+    if row.kind == "operation":
+        done = float(json.loads(row.operation).get("progress", 0))
+        return min(done * 100, 100.0)
+    return min(totals.percent, 100.0)
+
+
+def _request(row: RunRow) -> dict[str, Any]:
+    """What an operation was asked for."""
+    found: dict[str, Any] = json.loads(row.operation).get("request", {})
+    return found
 
 
 def _origin(row: RunRow) -> Origin | None:
