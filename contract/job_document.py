@@ -279,7 +279,25 @@ def problems(document: JobDocument) -> list[tuple[Place, str]]:
     for place, text in _texts(("targets", "query"), document.targets.query):
         found.extend(_template_problems(place, text))
     found.extend(_trigger_problems(document))
+    found.extend(_item_problems(document))
     return found
+
+
+def _item_problems(document: JobDocument) -> Iterator[tuple[Place, str]]:
+    lists = step_lists(document)
+    if not lists:
+        yield Place(("steps",)), "a job has at least one step list"
+    if document.targets.items is None:
+        if len(lists) > 1:
+            yield Place(("steps",)), "with several step lists, `targets.items` say which one to run"
+        return
+    for index, item in enumerate(document.targets.items):
+        if item.steps is None and len(lists) > 1:
+            yield Place(("targets", "items", index)), "say in `steps` which step list to run"
+        elif item.steps is not None and item.steps not in lists:
+            known = ", ".join(lists)
+            at = Place(("targets", "items", index, "steps"))
+            yield at, f"`{item.steps}` is no step list of the job; known are {known}"
 
 
 def _trigger_problems(document: JobDocument) -> Iterator[tuple[Place, str]]:
@@ -334,13 +352,10 @@ def not_performed(document: JobDocument) -> list[Place]:
     """Places of the document that this release reads but does not perform."""
     given = document.model_dump(by_alias=True, exclude_defaults=True, exclude_none=True)
     places = [Place(key) for key in _NOT_PERFORMED if _at(given, key) not in (None, [], {}, False)]
-    if not isinstance(document.steps, list):
-        places.append(Place(("steps",)))
     return places
 
 
 _NOT_PERFORMED: Final[tuple[tuple[str, ...], ...]] = (
-    ("targets", "items"),
     ("targets", "continuous"),
     ("iteration", "batch"),
     ("rollout", "waves"),

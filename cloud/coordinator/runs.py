@@ -11,7 +11,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from cloud.coordinator import armed, control, serial
+from cloud.coordinator import armed, control, items, serial
 from cloud.coordinator.access import Caller
 from cloud.coordinator.contexts import check_context
 from cloud.coordinator.targets import resolve
@@ -32,7 +32,6 @@ from contract.http.runs import CancelRun, Run, StartRun
 from contract.job_document import DEFAULT_EXPIRY, JobDocument
 from contract.lifecycle import RunStatus, TaskStatus
 from contract.messages import ArtifactRef, Failure
-from contract.steps import verbs_in
 
 CHUNK: Final = 5_000
 EXPIRED: Final = Failure(code="expired", text="the run expired")
@@ -74,6 +73,7 @@ def start_run(
     if not jobs.insert(session, row):
         # Somebody else was faster; the index lets one of us through.
         raise _in_flight(job_id, jobs.run_in_flight(session, caller.org, job_id) or "")
+    items.save_bodies(session, row, document)
     job.last_run, job.last_run_at = run_id, now
     session.add(job)
     session.flush()
@@ -103,6 +103,7 @@ def _frozen(
     steps = rules.offered_steps(document)
     artifacts = _resolve_artifacts(session, caller.org, document, scope)
     body = rules.job_body(run, job, document, steps, context, artifacts)
+    items.check(session, caller.org, document)
     iteration = document.iteration
     lasts = rules.millis(start.expires_after or DEFAULT_EXPIRY)
     return RunRow(
@@ -115,12 +116,13 @@ def _frozen(
         priority=rules.PRIORITIES[start.priority or document.priority],
         document=to_json(document.model_dump(mode="json", by_alias=True, exclude_defaults=True)),
         resource=found.shape.resource,
+        itemized=document.targets.items is not None,
         target_table=found.table,
         query=to_json(queries.to_json(found.query)),
         context=to_json(context),
         body=body.model_dump_json(by_alias=True, exclude_defaults=True),
         body_hash=body.hash,
-        verbs=to_json(sorted(set[str]().union(*(verbs_in(s.uses, s.with_) for s in steps)))),
+        verbs=to_json(rules.needed_verbs(document)),
         concurrency=1 if iteration.mode == "serial" else iteration.concurrency,
         per_gateway=iteration.per_gateway,
         timeout=rules.millis(iteration.timeout),
@@ -170,6 +172,8 @@ def create_tasks(session: Session, run_id: str, now: int, limit: int = CHUNK) ->
     run = runs.get(session, run_id, lock=True)
     if run is None or not run.creating or run.ended_at is not None or run.started_at is None:
         return False
+    if run.itemized:
+        return items.create_tasks(session, run, now)
     query = queries.parse(json.loads(run.query))
     shape = targets.SHAPES[run.resource]
     condition = targets.compile_query(query, sqlite=is_sqlite(session), shape=shape)

@@ -13,6 +13,7 @@ from contract import template_dialect
 from contract.http.runs import StartRun
 from contract.job_document import JobDocument, Retry, expand, step_lists
 from contract.messages import ArtifactRef, JobBody, OfferedAcknowledge, OfferedStep
+from contract.steps import verbs_in
 
 PRIORITIES: Final = {"low": 0, "normal": 1, "high": 2}
 PRIORITY_NAMES: Final = {number: name for name, number in PRIORITIES.items()}
@@ -67,9 +68,8 @@ def offered_steps(document: JobDocument, name: str | None = None) -> list[Offere
 
 def needed_verbs(document: JobDocument) -> list[str]:
     """Every verb that a task of the job may need of its gateway."""
-    return sorted(
-        {step.uses for name in step_lists(document) for step in offered_steps(document, name)}
-    )
+    steps = (step for name in step_lists(document) for step in offered_steps(document, name))
+    return sorted(set[str]().union(*(verbs_in(step.uses, step.with_) for step in steps)))
 
 
 def artifact_texts(document: JobDocument) -> list[tuple[str, str]]:
@@ -136,5 +136,11 @@ def job_body(
         keep_response=document.iteration.keep_response,
         acknowledge=_acknowledge(document),
     )
-    digest = sha256(body.model_dump_json(by_alias=True).encode()).hexdigest()[:32]
+    return hashed(body)
+
+
+def hashed(body: JobBody) -> JobBody:
+    """The body, named by the hash of its own JSON."""
+    nameless = body.model_copy(update={"hash": ""})
+    digest = sha256(nameless.model_dump_json(by_alias=True).encode()).hexdigest()[:32]
     return body.model_copy(update={"hash": digest})

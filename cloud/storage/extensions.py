@@ -45,10 +45,14 @@ def gateways_of_devices(session: Session, org: str, ids: Iterable[str]) -> dict[
 def append(
     session: Session,
     run: RunRow,
-    items: Sequence[tuple[str, str | None, int | None, Mapping[str, JsonValue]]],
+    items: Sequence[tuple[str | None, str | None, int | None, Mapping[str, JsonValue]]],
     now: int,
+    lists: Sequence[str | None] = (),
 ) -> None:
-    """New tasks after the run's last: `(target, gateway, attempts, parameters)` each."""
+    """New tasks after the run's last: `(target, gateway, attempts, parameters)` each.
+
+    `lists` names the step list of each, where the job has several.
+    """
     is_device = run.resource == "device"
     rows: list[dict[str, Any]] = [
         {
@@ -62,14 +66,16 @@ def append(
             "attempts": attempts or run.attempts,
             "now": now,
             "parameters": to_json(dict(parameters)),
+            "steps": lists[n] if n < len(lists) else None,
         }
         for n, (target, gateway, attempts, parameters) in enumerate(items)
     ]
     change_many(
         session,
         "INSERT INTO tasks (run, ordinal, org, device, target, gateway, status, priority, attempt, "
-        "tries, attempts, revision, begun, due_at, progress) VALUES (:run, :ordinal, :org, "
-        ":device, :target, :gateway, 'scheduled', :priority, 0, 0, :attempts, 0, FALSE, :now, 0)",
+        "tries, attempts, revision, begun, due_at, progress, steps) VALUES (:run, :ordinal, :org, "
+        ":device, :target, :gateway, 'scheduled', :priority, 0, 0, :attempts, 0, FALSE, :now, 0, "
+        ":steps)",
         rows,
     )
     change_many(

@@ -229,6 +229,7 @@ class RunRow(SQLModel, table=True):
     attempts: int = 3
     total: int = 0
     creating: bool = True
+    itemized: bool = False
     created_to: str = ""
     cancel: str | None = None
     cancel_at: int | None = _big(default=None)

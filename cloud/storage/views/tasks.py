@@ -80,7 +80,7 @@ def get_task(session: Session, org: str, task: str, now: int) -> TaskDetail:
         .scalars()
         .all()
     )
-    names = step_names(of_run)
+    names = step_names(of_run, row.steps)
     return TaskDetail(
         **_task(session, row, of_run, totals, now),
         attempts=[_attempt(attempt, names) for attempt in attempts],
@@ -129,11 +129,11 @@ def _task(session: Session, row: TaskRow, run: RunRow, totals: Totals, now: int)
 Names = Mapping[str, tuple[str, str]]
 
 
-def step_names(run: RunRow) -> tuple[list[OfferedStep], Names]:
+def step_names(run: RunRow, name: str | None = None) -> tuple[list[OfferedStep], Names]:
     """A run's steps as performed, and the name and help that the job's author gave each."""
     document = JobDocument.model_validate(json.loads(run.document))
     written = [step for steps in step_lists(document).values() for step in steps]
-    steps = offered_steps(document)
+    steps = offered_steps(document, name)
     names = {}
     for step in written:
         for done in steps:

@@ -1,15 +1,18 @@
 """Whatever happens, in whatever order: counters are true, nobody has two attempts, ends stay."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloud.coordinator import dispatch
+from cloud.coordinator import control, dispatch, holds, stranded
 from cloud.coordinator.tasks import Received
 from cloud.errors import Conflict
 from cloud.storage.database import open_database
+from contract.http.holds import SetHold
+from contract.http.runs import ChangeRun, PauseRun, RetryRun
 from contract.lifecycle import RunStatus
 from contract.messages import Report, TaskMark, TaskSnapshot
 from tests.integration.storage.world import World, snapshot
@@ -17,7 +20,24 @@ from tests.integration.storage.world import World, snapshot
 GATEWAYS = ("berlin", "paris")
 DEVICES = {name: [f"{name}-{n}" for n in range(4)] for name in GATEWAYS}
 MOVES = st.one_of(
-    st.tuples(st.just("start"), st.integers(0, 2), st.integers(1, 4)),
+    st.tuples(
+        st.just("start"),
+        st.integers(0, 2),
+        st.integers(1, 4),
+        st.sampled_from(["parallel", "serial", "delayed", "skip", "fail"]),
+        st.booleans(),
+        st.sampled_from(["low", "normal", "high"]),
+    ),
+    st.tuples(st.just("pause"), st.integers(0, 10), st.booleans()),
+    st.tuples(st.just("resume"), st.integers(0, 10), st.booleans()),
+    st.tuples(st.just("retry"), st.integers(0, 10)),
+    st.tuples(st.just("prioritize"), st.integers(0, 10), st.sampled_from(["low", "high"])),
+    st.tuples(
+        st.just("hold"),
+        st.sampled_from([("gateway", "berlin"), ("device", "paris-1"), ("org", "all")]),
+        st.booleans(),
+    ),
+    st.tuples(st.just("silent"), st.sampled_from(GATEWAYS), st.integers(30_000, 600_000)),
     st.tuples(st.just("dispatch")),
     st.tuples(st.just("send")),
     st.tuples(
@@ -34,6 +54,16 @@ MOVES = st.one_of(
     st.tuples(st.just("settle")),
 )
 
+MODES: dict[str, dict[str, Any]] = {
+    "parallel": {},
+    "serial": {"mode": "serial"},
+    "delayed": {"delay": "20s"},
+    "skip": {"offline": "skip"},
+    "fail": {"offline": "fail"},
+}
+EXPECTED = {"run_ended", "run_in_flight", "run_replaced", "run_cancelling", "nothing_to_retry",
+            "job_paused", "retry_going_on"}  # fmt: skip
+
 
 class Story:
     """Plays moves against one world, and looks at everything after each."""
@@ -45,6 +75,7 @@ class Story:
         self.runs: list[str] = []
         self.journals = dict.fromkeys(GATEWAYS, 0)
         self.ended: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self.holds: set[tuple[Any, str]] = set()
         for name in GATEWAYS:
             world.join(name, DEVICES[name])
 
@@ -53,18 +84,81 @@ class Story:
         self.world.check()
         self._ended_attempts_stay()
 
-    def start(self, job: int, concurrency: int) -> None:
+    def start(self, job: int, concurrency: int, mode: str, replace: bool, priority: str) -> None:
         name = f"job-{job}"
-        self.world.save(
-            name=name, iteration={"concurrency": concurrency, "per_gateway": 2, "timeout": "30s"}
-        )
+        iteration: dict[str, Any] = {
+            "concurrency": concurrency,
+            "per_gateway": 2,
+            "timeout": "30s",
+            "offline_after": "1m",
+        }
+        iteration |= MODES[mode]
+        self.world.save(name=name, iteration=iteration)
         try:
-            self.runs.append(self.world.start(name))
+            self.runs.append(self.world.start(name, replace=replace, priority=priority))
         except Conflict as conflict:
-            assert conflict.run in self.runs
+            assert conflict.code == "job_paused" or conflict.run in self.runs
 
     def dispatch(self) -> None:
-        self.world.dispatch()
+        self.world.start_due()
+        self.watch()
+        while self.world.dispatch().offered:
+            pass
+        # Whatever could start has started: what waits has a reason that somebody can end.
+        for run, ordinal in self.world.sql(
+            "SELECT run, ordinal FROM tasks WHERE status IN ('scheduled', 'rescheduled')"
+        ):
+            wait = self.world.task(f"{run}-{ordinal}").waiting_for
+            assert wait is not None
+            assert wait.code != "dispatch", (run, ordinal, self.world.sql("SELECT * FROM tasks"))
+
+    def _on_run(self, which: int, function: Any, *arguments: Any) -> None:
+        if self.runs:
+            run = self.runs[which % len(self.runs)]
+            try:
+                self.world.run_now(function, self.world.caller, run, *arguments, self.world.now)
+            except Conflict as conflict:
+                assert conflict.code in EXPECTED, conflict
+            self.world.sweep(run)
+
+    def pause(self, which: int, job: bool) -> None:
+        if not job:
+            self._on_run(which, control.pause_run, PauseRun())
+        elif self.runs:
+            name = self.world.run(self.runs[which % len(self.runs)]).job
+            self.world.run_now(
+                control.pause_job, self.world.caller, name, PauseRun(), self.world.now
+            )
+
+    def resume(self, which: int, job: bool) -> None:
+        if not job:
+            self._on_run(which, control.resume_run)
+        elif self.runs:
+            name = self.world.run(self.runs[which % len(self.runs)]).job
+            self.world.run_now(control.resume_job, self.world.caller, name, self.world.now)
+
+    def retry(self, which: int) -> None:
+        self._on_run(which, control.retry_run, RetryRun())
+
+    def prioritize(self, which: int, priority: Any) -> None:
+        self._on_run(which, control.change_run, ChangeRun(priority=priority))
+
+    def hold(self, what: tuple[Any, str], lasts: bool) -> None:
+        if what in self.holds:
+            self.holds.discard(what)
+            self.world.run_now(holds.lift_hold, self.world.caller, *what, self.world.now)
+            return
+        self.holds.add(what)
+        wanted = SetHold(lasts=timedelta(days=1) if lasts else None)
+        self.world.run_now(holds.set_hold, self.world.caller, *what, wanted, self.world.now)
+
+    def silent(self, name: str, time: int) -> None:
+        """Only the other gateway is heard for a while."""
+        self.world.now += time
+        for other in GATEWAYS:
+            if other != name:
+                self._hear(other)
+        self.watch()
 
     def send(self) -> None:
         for name, tasks in self.world.send().items():
@@ -113,12 +207,15 @@ class Story:
 
     def watch(self) -> None:
         self.world.run_now(dispatch.wake_parked, self.world.now)
+        self.world.run_now(stranded.come_back, self.world.now)
         self.world.run_now(dispatch.time_out, self.world.now)
+        self.world.run_now(stranded.strand, self.world.now)
 
     def settle(self) -> None:
         for run in self.runs:
             self.world.sweep(run)
             self.world.settle(run)
+        self.world.start_due()
 
     def _hear(self, name: str) -> None:
         self.world.hear(name)
@@ -135,7 +232,12 @@ class Story:
 
     def finish(self) -> None:
         """Every story can be brought to an end: nothing is wedged."""
-        for _ in range(60):
+        for what in sorted(self.holds):
+            self.world.run_now(holds.lift_hold, self.world.caller, *what, self.world.now)
+        for which, _ in enumerate(self.runs):
+            self.resume(which, job=True)
+            self.resume(which, job=False)
+        for _ in range(120):
             self.later(70_000)
             for name in GATEWAYS:
                 # Frees what an unconfirmed cancel still holds: the gateway no longer lists it.

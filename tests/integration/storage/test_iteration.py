@@ -3,6 +3,7 @@
 import pytest
 
 from cloud.coordinator import dispatch, holds, stranded
+from cloud.errors import Invalid
 from contract.http.holds import SetHold
 from contract.lifecycle import RunStatus, TaskStatus
 from contract.messages import InventoryDevice, OfferedTask, TaskSnapshot
@@ -299,3 +300,45 @@ def _open(world: World) -> list[OfferedTask]:
     world.now += 10_000
     world.hear("berlin")
     return world.send()["berlin"]
+
+
+@pytest.mark.row("A6")
+def test_listed_items_run_the_list_they_name_with_their_parameters(world: World):
+    world.join("berlin", PUMPS)
+    world.join("central")
+    steps = {
+        "greet": [{"uses": "flow.log", "with": {"text": "{{ parameters.word }}"}}],
+        "wait": [{"uses": "flow.delay", "with": {"for": "1s"}}],
+    }
+    items = [
+        {"target": "pump-1", "steps": "wait", "attempts": 1},
+        {"target": "pump-0", "steps": "greet", "parameters": {"word": "hello"}},
+        {"steps": "greet", "parameters": {"word": "nobody"}},
+    ]
+    run = world.start_new(steps=steps, targets={"items": items})
+    world.dispatch()
+    offerings = world.database.read_now(dispatch.offers_to_send, world.now)
+    seen = []
+    for offering in offerings:
+        for task in offering.tasks:
+            uses = [step.uses for step in offering.bodies[task.body].steps]
+            seen.append((task.ordinal, task.device, uses, task.parameters))
+    assert sorted(seen, key=lambda one: one[0]) == [
+        (0, "pump-1", ["flow.delay"], {}),
+        (1, "pump-0", ["flow.log"], {"word": "hello"}),
+        (2, None, ["flow.log"], {"word": "nobody"}),
+    ]
+    assert [world.task(f"{run}-{n}").attempts_allowed for n in range(3)] == [1, 3, 3]
+    world.check()
+    assert world.play(run).status is RunStatus.SUCCEEDED
+    assert [step.uses for step in world.task(f"{run}-0").attempts[0].steps] == ["flow.delay"]
+
+
+@pytest.mark.row("A6")
+def test_items_that_name_nothing_are_refused(world: World):
+    with pytest.raises(Invalid, match="not valid"):
+        world.save(targets={"items": [{"target": "pump-1", "steps": "nothing"}]})
+    job = world.save(targets={"items": [{"target": "pump-1"}]})
+    with pytest.raises(Invalid) as refused:
+        world.start(job)
+    assert refused.value.items[0].key == "targets.items[0].target"

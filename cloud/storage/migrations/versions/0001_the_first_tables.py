@@ -345,6 +345,7 @@ def upgrade() -> None:
     sa.Column('attempts', sa.Integer(), nullable=False),
     sa.Column('total', sa.Integer(), nullable=False),
     sa.Column('creating', sa.Boolean(), nullable=False),
+    sa.Column('itemized', sa.Boolean(), nullable=False),
     sa.Column('created_to', sa.String(), nullable=False),
     sa.Column('cancel', sa.String(), nullable=True),
     sa.Column('cancel_at', sa.BigInteger(), nullable=True),
