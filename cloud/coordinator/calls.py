@@ -220,6 +220,7 @@ def _run_job(session: Session, asked: Asked) -> Served:
     row = stored_runs.get(session, started.id, lock=True)
     assert row is not None
     row.origin, row.origin_run, row.depth = "step", asked.run.id, asked.run.depth + 1
+    row.origin_task, row.origin_step = asked.call.task, asked.call.step
     session.add(row)
     session.flush()
     return Served({"run": started.id, "job": started.job}, {asked.run.id, started.id})

@@ -7,13 +7,15 @@ from pydantic import JsonValue
 from cloud.coordinator.access import Caller
 from cloud.domain.counts import Deltas
 from cloud.errors import Conflict, Invalid, NotFound
-from cloud.storage import counts, extensions, reports, runs
+from cloud.storage import counts, extensions, reports, runs, target_documents
 from cloud.storage.database import Session
 from cloud.storage.schema import RunRow
+from cloud.storage.targets import SHAPES
 from cloud.storage.views import runs as views
 from contract.http.history import ExtendRun, RunItem
 from contract.http.problems import ProblemItem
 from contract.http.runs import Run
+from contract.ids import CENTRAL
 from contract.lifecycle import RUN_ENDS, TaskStatus
 
 MAX_TASKS: Final = 10_000_000
@@ -51,12 +53,10 @@ def append_items(
     session: Session, run: RunRow, items: list[RunItem], now: int, *, key: str = ""
 ) -> list[tuple[int, str]]:
     """Append items to a locked, live run, all or none; returns those whose target is not there."""
-    gateways: dict[str, str | None] = {}
-    if run.resource == "device":
-        gateways = extensions.gateways_of_devices(session, run.org, (i.target for i in items))
-        missing = [(n, i.target) for n, i in enumerate(items) if i.target not in gateways]
-        if missing:
-            return missing
+    gateways = _gateways(session, run, {item.target for item in items})
+    missing = [(n, item.target) for n, item in enumerate(items) if item.target not in gateways]
+    if missing:
+        return missing
     first = run.total
     extensions.append(
         session,
@@ -74,3 +74,13 @@ def append_items(
     deltas.added(run.id, TaskStatus.SCHEDULED, len(items))
     counts.move(session, deltas, counts.SWEEP_SHARD)
     return []
+
+
+def _gateways(session: Session, run: RunRow, ids: set[str]) -> dict[str, str | None]:
+    """Where the tasks of these targets go; a target that is not there is missing."""
+    if run.resource == "device":
+        return extensions.gateways_of_devices(session, run.org, ids)
+    shape = SHAPES[run.resource]
+    keys = {key for key in ids if key.isascii() and key.isdecimal()} if shape.counts else ids
+    found = target_documents.of_ids(session, run.org, shape, keys, run.target_table)
+    return {key: key if run.resource == "gateway" else CENTRAL for key in found}

@@ -117,13 +117,17 @@ def _extend(
         or handler.ended_at is not None
     ):
         return False
+    settled = False
     timeouts = [f for f in waiting if f.kind == "on_timeout"]
     for run_id, found in groupby(timeouts, key=lambda f: str(f.run)):
         run = stored_runs.get(session, run_id)
         assert run is not None
+        if (run.resource, run.target_table) != (handler.resource, handler.target_table):
+            continue
         _append(session, handler, run, list(found), now)
         done.runs.update({run_id, handler.id})
-    return bool(timeouts)
+        settled = True
+    return settled
 
 
 def _time_out(
@@ -135,6 +139,7 @@ def _time_out(
         return
     # Its targets are those that timed out, whatever the job's own query says.
     handler.creating, handler.fed = False, True
+    handler.resource, handler.target_table = run.resource, run.target_table
     session.add(handler)
     session.flush()
     _append(session, handler, run, firings, now)

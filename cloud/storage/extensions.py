@@ -64,7 +64,8 @@ def append(
             "gateway": gateway,
             "priority": run.priority,
             "attempts": attempts or run.attempts,
-            "now": now,
+            # A serial run keeps the order of its ordinals.
+            "due_at": 0 if run.serial else now,
             "parameters": to_json(dict(parameters)),
             "steps": lists[n] if n < len(lists) else None,
         }
@@ -74,7 +75,7 @@ def append(
         session,
         "INSERT INTO tasks (run, ordinal, org, device, target, gateway, status, priority, attempt, "
         "tries, attempts, revision, begun, due_at, progress, steps) VALUES (:run, :ordinal, :org, "
-        ":device, :target, :gateway, 'scheduled', :priority, 0, 0, :attempts, 0, FALSE, :now, 0, "
+        ":device, :target, :gateway, 'scheduled', :priority, 0, 0, :attempts, 0, FALSE, :due_at, 0, "
         ":steps)",
         rows,
     )

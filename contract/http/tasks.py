@@ -102,8 +102,22 @@ class AcknowledgmentToken(Body):
     url: str
 
 
+class StepInput(Body):
+    id: str
+    uses: str
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class TaskInput(Body):
+    """What a task was given: its own parameters, and its steps' as written; secrets are masked."""
+
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    steps: list[StepInput] = Field(default_factory=list)
+
+
 class TaskDetail(Task):
     """A task with its attempts, the newest first, and the end of its log, the oldest line first."""
 
+    input: TaskInput = TaskInput()
     attempts: list[Attempt] = Field(default_factory=list)
     log: list[RunLogLine] = Field(default_factory=list)

@@ -7,16 +7,17 @@ from typing import Any
 from sqlmodel import col
 
 from cloud.domain.counts import Totals
+from cloud.domain.masking import masked
 from cloud.domain.runs import offered_steps
 from cloud.errors import NotFound
-from cloud.storage import counts
+from cloud.storage import counts, extensions
 from cloud.storage.database import Session
 from cloud.storage.schema import AttemptRow, RunRow, TaskRow
 from cloud.storage.scope import of_org
 from cloud.storage.views import cursors, logs, runs, waits
 from cloud.storage.views.parts import bounded, failure, moment, time, waiting
 from contract.http import Page
-from contract.http.tasks import Attempt, Step, Task, TaskDetail
+from contract.http.tasks import Attempt, Step, StepInput, Task, TaskDetail, TaskInput
 from contract.ids import task_id
 from contract.job_document import JobDocument, step_lists
 from contract.lifecycle import TaskStatus
@@ -83,9 +84,31 @@ def get_task(session: Session, org: str, task: str, now: int) -> TaskDetail:
     names = step_names(of_run, row.steps)
     return TaskDetail(
         **_task(session, row, of_run, totals, now),
+        input=task_input(session, of_run, row.ordinal, names[0]),
         attempts=[_attempt(attempt, names) for attempt in attempts],
         log=logs.of_task(session, org, row.run, row.ordinal),
     )
+
+
+def task_input(
+    session: Session, run: RunRow, ordinal: int, steps: Sequence[OfferedStep]
+) -> TaskInput:
+    """What a task was given: its own parameters, and its steps' as they are written, masked."""
+    own: str | None = None
+    if run.has_parameters:
+        own = extensions.parameters_of(session, run.id, [ordinal]).get(ordinal)
+    parameters = masked(json.loads(own)) if own else {}
+    assert isinstance(parameters, dict)
+    return TaskInput(
+        parameters=parameters,
+        steps=[StepInput(id=s.id, uses=s.uses, parameters=_masked(s.with_)) for s in steps],
+    )
+
+
+def _masked(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    found = masked(dict(parameters))
+    assert isinstance(found, dict)
+    return found
 
 
 def tasks_changed_since(

@@ -240,3 +240,29 @@ def test_a_run_is_extended_once_for_a_key_and_never_after_its_end(world: World):
         world.run_now(extensions.extend_run, world.caller, run, late, world.now)
     assert ended.value.code == "run_ended"
     world.check()
+
+
+@pytest.mark.row("A7")
+def test_what_is_added_to_a_serial_run_comes_last(world: World):
+    world.join("berlin", ["pump-1", "pump-2", "pump-3"])
+    job = world.save(
+        targets={"query": {"id": {"$in": ["pump-2", "pump-3"]}}},
+        iteration={"mode": "serial"},
+        **FAST,
+    )
+    run = world.start(job)
+    more = ExtendRun(items=[RunItem(target="pump-1", parameters={"token": "t", "n": 1})])
+    world.now += 5
+    world.run_now(extensions.extend_run, world.caller, run, more, world.now)
+    order = []
+    for _ in range(3):
+        world.dispatch()
+        (task,) = world.send()["berlin"]
+        order.append(task.device)
+        world.report("berlin", snapshot(task, "succeeded", 1))
+        world.settle(run)
+    assert order == ["pump-2", "pump-3", "pump-1"]
+    assert world.run(run).status is RunStatus.SUCCEEDED
+    given = world.task(f"{run}-2").input
+    assert given.parameters == {"token": "***", "n": 1}
+    assert given.steps[0].parameters == {"text": "hello"}

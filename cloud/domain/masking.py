@@ -1,0 +1,34 @@
+"""Values that look like secrets are never shown, whoever wrote them into a job."""
+
+import re
+from typing import Final
+
+from pydantic import JsonValue
+
+MASK: Final = "***"
+_NAMES: Final = re.compile(
+    r"pass(word|wd|phrase)|secret|token|api[-_]?key|private[-_]?key|credential|authorization|cookie",
+    re.IGNORECASE,
+)
+
+
+def masked(value: JsonValue) -> JsonValue:
+    """The same value with everything under a name that promises a secret replaced.
+
+    Templates stay as they are written: they name a secret and do not hold it.
+    """
+    match value:
+        case dict():
+            return {
+                key: MASK if _NAMES.search(key) and _is_told(inner) else masked(inner)
+                for key, inner in value.items()
+            }
+        case list():
+            return [masked(inner) for inner in value]
+        case _:
+            return value
+
+
+def _is_told(value: JsonValue) -> bool:
+    """Whether it is a value itself, not nothing and not a template."""
+    return value not in (None, "", [], {}) and not (isinstance(value, str) and "{{" in value)
