@@ -6,8 +6,9 @@ others, and each looks into the database anew: nothing is remembered between two
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
-from typing import Concatenate, Final, Never, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, Never, ParamSpec, TypeVar
 
 import structlog
 
@@ -24,6 +25,7 @@ from cloud.coordinator import (
 from cloud.coordinator.changes import Changes
 from cloud.coordinator.leases import LeaseLost
 from cloud.coordinator.operating import Operator
+from cloud.domain.counts import next_chunk
 from cloud.domain.dispatch import SILENCE_MS
 from cloud.errors import CloudError
 from cloud.storage import runs as stored_runs
@@ -38,6 +40,7 @@ LOOK_EVERY_S: Final = 0.5
 WATCH_EVERY_S: Final = 2.0
 # After each round the next changes gather; a thousand reports are not a thousand rounds.
 GATHER_S: Final = 0.02
+FIRST_CHUNK: Final = 1_000
 AFTER_TROUBLE_S: Final = 1.0
 
 
@@ -69,6 +72,7 @@ class Loops:
         self._term: int | None = None
         self._has_term = asyncio.Event()
         self._since = 0
+        self._sizes: dict[str, int] = {}
 
     async def run(self) -> Never:
         try:
@@ -113,10 +117,10 @@ class Loops:
             if await self._do(control.start_due, run, now):
                 touched.add(run)
         for run in await self._database.read(stored_runs.to_fill):
-            more |= await self._do(runs.create_tasks, run, now)
+            more |= await self._chunk(runs.create_tasks, run, now)
             touched.add(run)
         for run in await self._database.read(stored_runs.to_sweep):
-            more |= await self._do(runs.sweep, run, now)
+            more |= await self._chunk(runs.sweep, run, now)
             touched.add(run)
             self._changes.to_send()
         for run in await self._database.read(stored_runs.to_settle, now):
@@ -158,6 +162,20 @@ class Loops:
         self._changes.touched(touched)
 
     # -- how they run
+
+    async def _chunk(self, sweep: Callable[[Session, str, int, int], bool], *which: Any) -> bool:
+        """One chunk of a sweep, as large as the time that the one before took allows."""
+        size = self._sizes.get(sweep.__name__, FIRST_CHUNK)
+
+        def timed(session: Session) -> tuple[bool, float]:
+            began = time.perf_counter()
+            more = sweep(session, *which, size)
+            session.flush()
+            return more, (time.perf_counter() - began) * 1000
+
+        more, took = await self._do(timed)
+        self._sizes[sweep.__name__] = next_chunk(size, took)
+        return more
 
     async def _do(
         self, function: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from cloud.domain.tasks import WHOLE
 from contract.lifecycle import TASK_ENDS, TASK_OPEN, RunStatus, TaskStatus
@@ -44,6 +45,19 @@ class Totals:
     @property
     def percent(self) -> float:
         return round(self.progress / (self.total * WHOLE) * 100, 2) if self.total else 0.0
+
+
+# No write transaction lasts over 200 ms: chunks are made for half of it.
+CHUNK_TAKES_MS: Final = 100
+MIN_CHUNK: Final = 200
+MAX_CHUNK: Final = 5_000
+
+
+def next_chunk(size: int, took_ms: float) -> int:
+    """How many rows the next chunk of a sweep has, after one of `size` that took so long."""
+    aimed = size * CHUNK_TAKES_MS / max(took_ms, 1.0)
+    # It grows slowly and shrinks at once: one slow chunk is one too many.
+    return round(min(max(min(aimed, size * 1.5), MIN_CHUNK), MAX_CHUNK))
 
 
 def weight(status: TaskStatus, progress: int) -> int:

@@ -13,7 +13,7 @@ from cloud.errors import Conflict
 from cloud.storage.database import open_database
 from contract.http.holds import SetHold
 from contract.http.runs import ChangeRun, PauseRun, RetryRun
-from contract.lifecycle import RunStatus
+from contract.lifecycle import RunStatus, TaskStatus
 from contract.messages import Report, TaskMark, TaskSnapshot
 from tests.integration.storage.world import World, snapshot
 
@@ -52,6 +52,7 @@ MOVES = st.one_of(
     st.tuples(st.just("cancel"), st.integers(0, 10), st.booleans()),
     st.tuples(st.just("watch")),
     st.tuples(st.just("settle")),
+    st.tuples(st.just("obey")),
 )
 
 MODES: dict[str, dict[str, Any]] = {
@@ -211,6 +212,29 @@ class Story:
         self.world.run_now(dispatch.time_out, self.world.now)
         self.world.run_now(stranded.strand, self.world.now)
 
+    def obey(self) -> None:
+        """Gateways hear their cancels: what has not begun is handed back, or ends cancelled."""
+        asked = self.world.database.read_now(dispatch.cancels_to_send, self.world.now)
+        for cancelling in asked:
+            for item in cancelling.items:
+                run, _, ordinal = item.task.rpartition("-")
+                ((begun, revision),) = self.world.sql(
+                    "SELECT begun, revision FROM tasks WHERE run = :r AND ordinal = :o",
+                    r=run,
+                    o=int(ordinal),
+                )
+                if begun and item.mode == "recall":
+                    continue
+                status = "scheduled" if item.mode == "recall" else "cancelled"
+                said = TaskSnapshot(
+                    task=item.task,
+                    attempt=item.attempt,
+                    revision=revision + 1,
+                    status=TaskStatus(status),
+                )
+                self._hear(cancelling.address.gateway)
+                self.world.report(cancelling.address.gateway, said)
+
     def settle(self) -> None:
         for run in self.runs:
             self.world.sweep(run)
@@ -237,7 +261,7 @@ class Story:
         for which, _ in enumerate(self.runs):
             self.resume(which, job=True)
             self.resume(which, job=False)
-        for _ in range(120):
+        for _ in range(60):
             self.later(70_000)
             for name in GATEWAYS:
                 # Frees what an unconfirmed cancel still holds: the gateway no longer lists it.
@@ -245,6 +269,7 @@ class Story:
             self.watch()
             self.dispatch()
             self.send()
+            self.obey()
             open_tasks = self.world.sql(
                 "SELECT run, ordinal, attempt FROM tasks "
                 "WHERE status IN ('offered', 'accepted', 'running')"
@@ -281,7 +306,7 @@ STORIES = st.lists(MOVES, min_size=5, max_size=30)
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
-@settings(max_examples=40, suppress_health_check=QUIET)
+@settings(max_examples=30, suppress_health_check=QUIET)
 @given(moves=STORIES)
 def test_invariants_hold_on_sqlite(tmp_path_factory: pytest.TempPathFactory, moves: Any):
     play(f"sqlite:///{tmp_path_factory.mktemp('story') / 'cloud.db'}", moves)
