@@ -24,6 +24,7 @@ _KINDS: Final = (
     WaitKind("per_site", "Its site has as many tasks as allowed.", "One of them ends."),
     WaitKind("hold", "A hold is set on it.", "A person lifts the hold, or it runs out."),
     WaitKind("emergency_stop", "The emergency stop is set.", "A person releases it."),
+    WaitKind("targets", "All its tasks have ended; more may join.", "It expires, or is cancelled."),
     WaitKind("creating", "The run's tasks are still being created.", "All tasks exist."),
     WaitKind("paused", "The run is paused.", "A person resumes the run."),
     WaitKind("cancelling", "The run is being cancelled.", "Tasks in flight end."),
@@ -40,6 +41,7 @@ _KINDS: Final = (
     WaitKind("acceptance", "Its gateway has not answered the offer.", "The gateway reports it."),
     WaitKind("device_asleep", "The device is not reachable.", "The device answers."),
     WaitKind("bus_busy", "Another device has the line.", "The line is free."),
+    WaitKind("timeouts", "Timeouts of another run still come to it.", "That run ends."),
     WaitKind("acknowledgment", "An acknowledgment is outstanding.", "Somebody acknowledges."),
 )
 

@@ -75,8 +75,8 @@ def append(
         session,
         "INSERT INTO tasks (run, ordinal, org, device, target, gateway, status, priority, attempt, "
         "tries, attempts, revision, begun, due_at, progress, steps) VALUES (:run, :ordinal, :org, "
-        ":device, :target, :gateway, 'scheduled', :priority, 0, 0, :attempts, 0, FALSE, :due_at, 0, "
-        ":steps)",
+        ":device, :target, :gateway, 'scheduled', :priority, 0, 0, :attempts, 0, FALSE, :due_at, "
+        "0, :steps)",
         rows,
     )
     change_many(

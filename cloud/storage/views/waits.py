@@ -49,8 +49,13 @@ def run_waits_for(session: Session, run: RunRow, totals: Totals, now: int) -> st
         return None
     if run.creating and not totals.total:
         return "creating"
+    if run.fed and totals.ended == run.total:
+        return "timeouts"
     task = _first_left(session, run)
-    return None if task is None else task_waits_for(session, task, run, totals, now)
+    if task is None:
+        open_for_more = run.continuous and not run.creating and totals.ended == run.total
+        return "targets" if open_for_more else "dispatch"
+    return task_waits_for(session, task, run, totals, now)
 
 
 _COLUMNS: Final = "run, ordinal, org, device, gateway, status, due_at, waiting_for, cancel"

@@ -154,7 +154,10 @@ def test_every_timeout_goes_once_into_one_handler_run_that_grows(world: World):
     handler = run_of(world, "cleanup")
     assert world.run(handler).counts.total == 1
     end(world, handler, "succeeded")
-    assert world.run(handler).status is RunStatus.RUNNING  # its source may still send
+    waits = world.run(handler)
+    assert waits.status is RunStatus.RUNNING
+    assert waits.waiting_for is not None
+    assert waits.waiting_for.code == "timeouts"
     world.report("berlin", snapshot(offered[1], "timed_out", 1))
     world.report("berlin", snapshot(offered[2], "failed", 1))
     world.report("berlin", snapshot(offered[3], "timed_out", 1))
