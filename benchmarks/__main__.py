@@ -14,7 +14,7 @@ from benchmarks.answers import show
 QUESTIONS: Final = sorted(
     path.stem
     for path in Path(__file__).parent.glob("[a-z]*.py")
-    if path.stem not in ("answers", "load")
+    if path.stem not in ("answers", "fleets", "load")
 )
 
 

@@ -91,6 +91,8 @@ class Targets(Section):
     def _table_for_rows(self) -> "Targets":
         if self.resource == "row" and self.table is None:
             raise ValueError("targets of resource `row` need a `table`")
+        if self.continuous and (self.resource != "device" or self.items is not None):
+            raise ValueError("only a query for devices can be `continuous`")
         if self.items is not None and self.query is not None:
             raise ValueError("give `items` or a `query`, not both")
         return self
@@ -356,7 +358,6 @@ def not_performed(document: JobDocument) -> list[Place]:
 
 
 _NOT_PERFORMED: Final[tuple[tuple[str, ...], ...]] = (
-    ("targets", "continuous"),
     ("iteration", "batch"),
     ("rollout", "waves"),
     ("rollout", "rate"),

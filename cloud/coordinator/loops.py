@@ -116,7 +116,7 @@ class Loops:
         for run in await self._database.read(stored_runs.to_start, now):
             if await self._do(control.start_due, run, now):
                 touched.add(run)
-        for run in await self._database.read(stored_runs.to_fill):
+        for run in await self._database.read(stored_runs.to_fill, now):
             more |= await self._chunk(runs.create_tasks, run, now)
             touched.add(run)
         for run in await self._database.read(stored_runs.to_sweep):

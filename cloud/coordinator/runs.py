@@ -116,6 +116,7 @@ def _frozen(
         priority=rules.PRIORITIES[start.priority or document.priority],
         document=to_json(document.model_dump(mode="json", by_alias=True, exclude_defaults=True)),
         resource=found.shape.resource,
+        continuous=document.targets.continuous,
         itemized=document.targets.items is not None,
         target_table=found.table,
         query=to_json(queries.to_json(found.query)),
@@ -170,7 +171,9 @@ def _invalid(code: str, key: str, message: str) -> Invalid:
 def create_tasks(session: Session, run_id: str, now: int, limit: int = CHUNK) -> bool:
     """Create tasks for the next `limit` targets looked at; says whether there are more."""
     run = runs.get(session, run_id, lock=True)
-    if run is None or not run.creating or run.ended_at is not None or run.started_at is None:
+    if run is None or run.ended_at is not None or run.started_at is None:
+        return False
+    if not run.creating and not (run.continuous and run.status == RunStatus.RUNNING):
         return False
     if run.itemized:
         return items.create_tasks(session, run, now)
@@ -181,15 +184,19 @@ def create_tasks(session: Session, run_id: str, now: int, limit: int = CHUNK) ->
     due_at = 0 if run.serial else now
     created, cursor = run_sweeps.create_tasks(session, run, condition, limit, due_at)
     run.total += created
-    run.creating = cursor is not None
+    was_creating, run.creating = run.creating, run.creating and cursor is not None
     run.created_to = run.created_to if cursor is None else cursor
+    if cursor is None and run.continuous:
+        run.created_to, run.looked_at = "", now
     session.add(run)
     deltas = Deltas()
     deltas.added(run_id, TaskStatus.SCHEDULED, created)
     counts.move(session, deltas, counts.SWEEP_SHARD)
-    if not run.creating:
+    if was_creating and not run.creating:
         reports.log(session, run.org, run_id, now, "tasks created", data={"total": run.total})
-    return run.creating
+    elif created and not was_creating:
+        reports.log(session, run.org, run_id, now, "targets joined", data={"number": created})
+    return cursor is not None
 
 
 def cancel_run(session: Session, caller: Caller, run_id: str, cancel: CancelRun, now: int) -> Run:
@@ -264,7 +271,7 @@ def settle_run(session: Session, run_id: str, now: int, limit: int = 1_000) -> S
     if run.cancel is not None and swept and totals.of(TaskStatus.SCHEDULED, TaskStatus.RESCHEDULED):
         # A report that was being stored while the cancel came has put a task back: sweep again.
         run.cancelled_to, swept = -1, False
-    is_fed = run.fed and run.cancel is None
+    is_fed = (run.fed or run.continuous) and run.cancel is None and now < run.expires_at
     if not run.creating and not is_fed and swept and totals.ended == run.total:
         serial.fold(session, run, now)
         session.flush()

@@ -31,6 +31,11 @@ def create_tasks(
     table, key = shape.table, shape.key
     cursor: int | str = int(run.created_to or 0) if shape.counts else run.created_to
     scope = f"{table}.org = :org AND {key} > :cursor{in_table(shape)}"
+    # Devices that came to match a continuous run later: those it has no task for yet.
+    fresh = "" if run.creating else (
+        f" AND NOT EXISTS (SELECT 1 FROM tasks known WHERE known.org = {table}.org "
+        f"AND known.device = {key} AND known.run = :run)"
+    )
     within: dict[str, Any] = {"org": run.org, "cursor": cursor}
     if shape is ROWS:
         within["of_table"] = run.target_table
@@ -50,7 +55,7 @@ def create_tasks(
         SELECT :run, :total + ROW_NUMBER() OVER (ORDER BY {key}) - 1, {table}.org, {device},
             CAST({key} AS TEXT), {_GATEWAYS.get(shape.resource, f"'{CENTRAL}'")}, 'scheduled',
             :priority, 0, 0, :attempts, 0, FALSE, :due_at, 0
-        FROM {table} WHERE {scope} {f"AND {key} <= :last" if last else ""} AND {where}""",
+        FROM {table} WHERE {scope} {f"AND {key} <= :last" if last else ""} AND {where}{fresh}""",
         run=run.id,
         total=run.total,
         priority=run.priority,

@@ -13,6 +13,8 @@ from cloud.storage.dialect import any_of, fetch, is_sqlite, listed
 from cloud.storage.schema import RunRow
 from contract.lifecycle import TASK_ENDS, TASK_OPEN
 
+# How long after its last look a continuous run looks for new targets.
+LOOK_AGAIN_MS: Final = 10_000
 FACTS: Final = "id, retry, timeout, start_by, expires_at, cancel, ended_at, delay"
 
 
@@ -60,12 +62,14 @@ def get(session: Session, run: str, *, lock: bool = False) -> RunRow | None:
     return session.exec(query.execution_options(populate_existing=True)).first()
 
 
-def to_fill(session: Session) -> list[str]:
-    """Runs whose tasks are still being created."""
+def to_fill(session: Session, now: int) -> list[str]:
+    """Runs whose tasks are still being created, and those that look for more targets."""
     rows = fetch(
         session,
-        "SELECT id FROM runs WHERE ended_at IS NULL AND started_at IS NOT NULL AND creating "
+        "SELECT id FROM runs WHERE ended_at IS NULL AND started_at IS NOT NULL AND (creating "
+        "OR (continuous AND status = 'running' AND looked_at <= :before)) "
         "ORDER BY created_at, id",
+        before=now - LOOK_AGAIN_MS,
     )
     return [row.id for row in rows]
 

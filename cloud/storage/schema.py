@@ -230,6 +230,8 @@ class RunRow(SQLModel, table=True):
     total: int = 0
     creating: bool = True
     itemized: bool = False
+    continuous: bool = False
+    looked_at: int = _big(default=0)
     created_to: str = ""
     cancel: str | None = None
     cancel_at: int | None = _big(default=None)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from cloud.coordinator import dispatch, holds, stranded
+from cloud.coordinator import dispatch, holds, runs, stranded
 from cloud.errors import Invalid
+from cloud.storage import runs as stored_runs
 from contract.http.holds import SetHold
 from contract.lifecycle import RunStatus, TaskStatus
 from contract.messages import InventoryDevice, OfferedTask, TaskSnapshot
@@ -342,3 +343,23 @@ def test_items_that_name_nothing_are_refused(world: World):
     with pytest.raises(Invalid) as refused:
         world.start(job)
     assert refused.value.items[0].key == "targets.items[0].target"
+
+
+@pytest.mark.row("A14")
+def test_devices_that_come_to_match_later_join_a_continuous_run(world: World):
+    world.join("berlin", ["pump-0"])
+    run = world.start_new(targets={"query": {"type": {"$ne": "valve"}}, "continuous": True})
+    assert world.play(run, rounds=2).ended_at is None
+    assert world.run(run).waiting_for.code == "targets"  # type: ignore[union-attr]
+    assert world.database.read_now(stored_runs.to_fill, world.now) == []
+    world.now += 10_000
+    valve = InventoryDevice(id="valve-1", type="valve")
+    world.hello("berlin", ["pump-0", "pump-1", valve])
+    assert world.database.read_now(stored_runs.to_fill, world.now) == [run]
+    while world.run_now(runs.create_tasks, run, world.now, 1):
+        pass
+    assert world.run(run).counts.total == 2
+    world.check()
+    assert world.play(run, rounds=2).counts.succeeded == 2
+    world.cancel(run)
+    assert world.settle(run).status is RunStatus.CANCELLED

@@ -125,7 +125,7 @@ def test_jobs_are_saved_by_revision(world: World):
             "targets.query.type.$gr",
         ),
         ({"targets": {"query": {"type": "{{ device.x }}"}}}, "document_invalid", "targets.query"),
-        ({"iteration": {"mode": "serial"}}, "not_performed", "iteration.mode"),
+        ({"rollout": {"rate": "5/min"}}, "not_performed", "rollout.rate"),
         ({"name": "世界"}, "document_invalid", "id"),
     ],
 )

@@ -346,6 +346,8 @@ def upgrade() -> None:
     sa.Column('total', sa.Integer(), nullable=False),
     sa.Column('creating', sa.Boolean(), nullable=False),
     sa.Column('itemized', sa.Boolean(), nullable=False),
+    sa.Column('continuous', sa.Boolean(), nullable=False),
+    sa.Column('looked_at', sa.BigInteger(), nullable=False),
     sa.Column('created_to', sa.String(), nullable=False),
     sa.Column('cancel', sa.String(), nullable=True),
     sa.Column('cancel_at', sa.BigInteger(), nullable=True),
