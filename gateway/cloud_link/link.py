@@ -97,12 +97,17 @@ class CloudLink:
     async def _greet(self, connection: Connection) -> None:
         while True:
             await self._say_hello(connection)
+            # Whoever asked before the welcome has been answered by this hello.
+            self._forget_requests()
             within = await self._state.hello_within.get()
             log.info("cloud asks for a hello", within_ms=within)
             self._state.close_session()
             await asyncio.sleep(within * self._chance() / 1000)
-            while not self._state.hello_within.empty():
-                self._state.hello_within.get_nowait()
+            self._forget_requests()
+
+    def _forget_requests(self) -> None:
+        while not self._state.hello_within.empty():
+            self._state.hello_within.get_nowait()
 
     async def _say_hello(self, connection: Connection) -> None:
         """Repeat one hello until its welcome has come."""
