@@ -31,7 +31,7 @@ def test_a_silent_device_costs_its_tries_and_nobody_else_anything(rig):
 
 @pytest.mark.row("B4", "E6")
 def test_a_device_that_was_silent_for_a_while_succeeds_at_the_next_try(rig):
-    # Ten requests are more than one attempt has patience for, and fewer than two have.
+    # Longer than one attempt has patience for, shorter than all of them have.
     silence = {"after_requests": 12, "requests": 6}
     rig.add_gateway("north", [smp("pump-1", faults={"silences": [silence]})], patience="500ms")
     rig.push_image()
