@@ -75,7 +75,7 @@ def _play(site: "Site", programs: "Programs", keep: bool) -> None:
         is_well = _sum_up(site, client, ended)
     write(f"{time.monotonic() - began:.0f} seconds in all.")
     if keep:
-        _stay(site, token)
+        _stay(site, token, programs)
     raise typer.Exit(0 if is_well else 1)
 
 
@@ -171,7 +171,7 @@ def _sum_up(site: "Site", client: "Roundsman", run: "Run") -> bool:
     return not unexpected
 
 
-def _stay(site: "Site", token: str) -> None:
+def _stay(site: "Site", token: str, programs: "Programs") -> None:
     from roundsman.cli.output import write
 
     write(f"\nEverything goes on running. Console: {site.url}/  In another terminal:\n")
@@ -180,6 +180,8 @@ def _stay(site: "Site", token: str) -> None:
     write("  roundsman jobs run demo-firmware --watch\n\nCtrl-C ends it.", at_once=True)
     try:
         while True:
+            for news in programs.start_again():
+                write(news, at_once=True)
             signal.pause()
     except KeyboardInterrupt:
         write("\nEnding everything.")
