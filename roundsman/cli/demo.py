@@ -25,6 +25,7 @@ DEVICES: Final = 24
 PART_WITHIN_S: Final = 60.0
 RUN_WITHIN_S: Final = 240
 LOOK_EVERY_S: Final = 0.1
+LOOK_AGAIN_S: Final = 0.5
 
 
 @app.command(
@@ -182,7 +183,7 @@ def _stay(site: "Site", token: str, programs: "Programs") -> None:
         while True:
             for news in programs.start_again():
                 write(news, at_once=True)
-            signal.pause()
+            time.sleep(LOOK_AGAIN_S)
     except KeyboardInterrupt:
         write("\nEnding everything.")
 

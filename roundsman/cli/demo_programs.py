@@ -44,6 +44,7 @@ class Programs:
         self._folder = folder
         self._running: list[Program] = []
         self._starts_again = False
+        self._pid = os.getpid()
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def __enter__(self) -> "Programs":
@@ -112,6 +113,8 @@ class Programs:
 
     def _die_with_parent(self) -> None:
         self._libc.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != self._pid:  # it died before we asked to be told
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _stop(self) -> None:
         for program in reversed(self._running):

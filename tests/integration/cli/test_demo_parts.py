@@ -54,14 +54,14 @@ def test_both_images_are_real_and_signed(tmp_path: Path):
 
 def a_demo(folder: Path, body: str, *, stays: bool = False) -> subprocess.Popen[str]:
     """A process that starts a child, which starts another, as the cloud does its broker."""
-    again = "print(*programs.start_again(), sep='', flush=True); " if stays else ""
+    again = "[print(news, flush=True) for news in programs.start_again()]; " if stays else ""
     code = (
-        "import sys, signal\nfrom pathlib import Path\n"
+        "import sys, time\nfrom pathlib import Path\n"
         "from roundsman.cli.demo_programs import Programs\n"
         f"with Programs(Path({str(folder)!r})) as programs:\n"
         f"    programs.start('cloud', [sys.executable, '-c', {body!r}], {{}})\n"
         "    print('started', flush=True)\n"
-        f"    while True: {again}signal.pause()\n"
+        f"    while True: {again}time.sleep(0.05)\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
