@@ -29,6 +29,7 @@ _KINDS: Final = (
     WaitKind("device_held", "Another task has the device.", "That task ends."),
     WaitKind("dispatch", "Nothing is in its way.", "The next dispatch, within a second."),
     WaitKind("acceptance", "Its gateway has not answered the offer.", "The gateway reports it."),
+    WaitKind("opening", "Its gateway opens the link to the device.", "The device answers or not."),
     WaitKind("device_asleep", "The device is not reachable.", "The device answers."),
     WaitKind("bus_busy", "Another device has the line.", "The line is free."),
     WaitKind("acknowledgment", "An acknowledgment is outstanding.", "Somebody acknowledges."),

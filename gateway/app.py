@@ -15,7 +15,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-import structlog
 from pydantic import JsonValue
 
 from contract.ids import GatewayId, OrgId
@@ -39,6 +38,7 @@ from gateway.drivers.registry import Surroundings, bus_of, make_driver
 from gateway.errors import CloudRefused, SettingsInvalid, StorageFull
 from gateway.journal import keeping, meta
 from gateway.journal.database import Database, open_database
+from gateway.logs import Log
 from gateway.runner.buses import Buses
 from gateway.runner.devices import Device, DeviceHandle
 from gateway.runner.reach import Artifacts
@@ -62,7 +62,7 @@ DEVICE_FIELDS: Final = frozenset(
     {"id", "type", "name", "driver", "tags", "attributes", "patience", "sleepy"}
 )
 
-log = structlog.get_logger()
+log = Log()
 
 
 def now() -> Instant:

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import structlog
-
 from contract.messages import Hello, InventoryDevice, digest_of
 from contract.topics import Kind
 from gateway.cloud_link.hello import pages
@@ -17,6 +15,7 @@ from gateway.domain.facts import Instant
 from gateway.errors import CloudRefused, CloudUnreachable
 from gateway.journal import tasks
 from gateway.journal.database import Database
+from gateway.logs import Log
 
 FIRST_DELAY_MS: Final = 500
 LONGEST_DELAY_MS: Final = 30_000
@@ -24,7 +23,7 @@ REFUSED_DELAY_MS: Final = 60_000
 HELLO_FIRST_MS: Final = 2_000
 HELLO_LONGEST_MS: Final = 30_000
 
-log = structlog.get_logger()
+log = Log()
 
 
 class CloudLink:

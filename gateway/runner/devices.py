@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-import structlog
 from pydantic import JsonValue
 
 from contract.messages import DeviceState, InventoryDevice
@@ -14,12 +13,13 @@ from gateway.domain.facts import Instant
 from gateway.domain.plain_json import plain, plain_text
 from gateway.drivers.base import Answered, DeviceRequest, Driver, OnDeviceLog, OnProgress, Refused
 from gateway.errors import DeviceUnreachable, GatewayError
+from gateway.logs import Log
 from gateway.runner.buses import Buses
 
 OPEN_WITHIN_S: Final = 15.0
 LINES_KEPT: Final = 200
 
-log = structlog.get_logger()
+log = Log()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
-import structlog
 from pydantic import JsonValue
 
 from contract.lifecycle import TaskStatus
@@ -50,6 +49,7 @@ from gateway.errors import (
 )
 from gateway.journal import outbox, tasks
 from gateway.journal.database import Database
+from gateway.logs import Log
 from gateway.runner.buses import Buses
 from gateway.runner.devices import OPEN_WITHIN_S, DeviceHandle
 from gateway.runner.reach import Artifacts, StepReach
@@ -62,7 +62,7 @@ LINES_KEPT: Final = 200
 ON_DEVICES: Final = ("device.", "firmware.", "certificate.")
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
-log = structlog.get_logger()
+log = Log()
 
 
 class Overtaken(Exception):

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aiomqtt
-import structlog
 from aiomqtt import ProtocolVersion
 
 from gateway.domain.backoff import backoff_ms, jittered_ms
 from gateway.errors import DeviceUnreachable
+from gateway.logs import Log
 from gateway.transports.base import Message, OnMessage
 
 FIRST_DELAY_MS: Final = 200
@@ -29,7 +29,7 @@ CONNECT_WITHIN_S: Final = 10.0
 # session only a few dozen filters of QoS 1.
 SUBSCRIBE_QOS: Final = 0
 
-log = structlog.get_logger()
+log = Log()
 
 
 @dataclass(slots=True)
@@ -85,7 +85,9 @@ class MqttTransport:
                 await self._serve()
             except (aiomqtt.MqttError, OSError) as error:
                 failures = 1 if self.counters.connects > before else failures + 1
-                log.info("local broker lost", host=self._host, port=self._port, why=str(error))
+                is_first_guess = not self._version_is_proven and self._version is ProtocolVersion.V5
+                tell = log.debug if is_first_guess else log.info
+                tell("local broker lost", host=self._host, port=self._port, why=str(error))
             if not self._version_is_proven and self._version is ProtocolVersion.V5:
                 self._version = ProtocolVersion.V311
                 continue
