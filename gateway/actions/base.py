@@ -100,6 +100,13 @@ class Reach(Protocol):
     def now_ms(self) -> int: ...
 
 
+class AtOnce:
+    """Marks an action that touches nothing outside its task and waits for nothing.
+
+    It follows the step before it in the same turn, and is saved with what comes next.
+    """
+
+
 class Action(Protocol):
     """One verb. Its class says what a restart in its middle means."""
 

@@ -3,7 +3,7 @@
 from contract.durations import parse_duration
 from contract.steps import AfterRestart
 from contract.template_dialect import TemplateError, is_true
-from gateway.actions.base import Action, Call, Reach, StepDone, StepOutcome, StepRefused
+from gateway.actions.base import Action, AtOnce, Call, Reach, StepDone, StepOutcome, StepRefused
 from gateway.errors import StepInvalid
 
 TELL_EVERY_S = 5.0
@@ -28,7 +28,7 @@ class FlowDelay:
         return StepDone()
 
 
-class FlowCheck:
+class FlowCheck(AtOnce):
     """Fail unless an expression is true. One in braces has been computed already."""
 
     after_restart = AfterRestart.REPEAT
@@ -45,7 +45,7 @@ class FlowCheck:
         return StepRefused("expectation_failed", str(message))
 
 
-class FlowSet:
+class FlowSet(AtOnce):
     """Values, rendered before the step began, become its result."""
 
     after_restart = AfterRestart.REPEAT
@@ -54,7 +54,7 @@ class FlowSet:
         return StepDone(call.parameters.get("values"))
 
 
-class FlowLog:
+class FlowLog(AtOnce):
     """A line in the task's log."""
 
     after_restart = AfterRestart.REPEAT

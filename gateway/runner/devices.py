@@ -60,6 +60,10 @@ class DeviceHandle:
     def bus(self) -> str:
         return self.device.bus or self.device.id
 
+    @property
+    def is_open(self) -> bool:
+        return self._driver is not None and self.link.status == "up"
+
     async def open(self, within_s: float = OPEN_WITHIN_S) -> None:
         """Open the link if it is not. Raises DeviceUnreachable."""
         async with self._buses.hold(self.bus, within_s):

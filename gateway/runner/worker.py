@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from contract.lifecycle import TaskStatus
 from contract.messages import CancelItem, LogLine
-from gateway.actions.base import Action, Call, StepDone, StepOutcome, StepRefused
+from gateway.actions.base import Action, AtOnce, Call, StepDone, StepOutcome, StepRefused
 from gateway.domain.attempt import advance
 from gateway.domain.attempt_state import Attempt
 from gateway.domain.facts import (
@@ -26,6 +26,7 @@ from gateway.domain.facts import (
     Instant,
     Interrupt,
     LineLost,
+    Outcome,
     Perform,
     ProcessEnds,
     Progress,
@@ -57,6 +58,7 @@ from gateway.runner.reach import Artifacts, StepReach
 DISK_FULL_RETRY_S: Final = 2.0
 BUS_PATIENCE_S: Final = 1.0
 IDLE_S: Final = 30.0
+AT_ONCE_IN_A_ROW: Final = 50
 LINES_EVERY_S: Final = 1.0
 LINES_KEPT: Final = 200
 ON_DEVICES: Final = ("device.", "firmware.", "certificate.")
@@ -191,12 +193,14 @@ class Worker:
                     Hopeless("unknown_device", f"there is no device `{self.lane}` here"), steps
                 )
                 return
-            looking = steps.create_task(self._obstacle(waiting_since), name="obstacle")
-            heard = await self._heard_before(looking, steps)
-            if heard is not None:
-                await self._take(heard, steps)
-                continue
-            obstacle = looking.result()
+            obstacle = None
+            if not self._is_free:
+                looking = steps.create_task(self._obstacle(waiting_since), name="obstacle")
+                heard = await self._heard_before(looking, steps)
+                if heard is not None:
+                    await self._take(heard, steps)
+                    continue
+                obstacle = looking.result()
             if obstacle is None:
                 await self._take(Begin(), steps)
                 return
@@ -211,6 +215,14 @@ class Worker:
                     heard = await self._inbox.get()
             if heard is not None:
                 await self._take(heard, steps)
+
+    @property
+    def _is_free(self) -> bool:
+        """Nothing is in the way, as can be seen without waiting: the link is open."""
+        handle = self._device
+        if handle is None or not handle.is_open or self._shop.buses.is_busy(handle.bus):
+            return False
+        return self._shop.may_begin() and self._inbox.empty()
 
     async def _heard_before(
         self, looking: asyncio.Task[str | None], steps: asyncio.TaskGroup
@@ -276,15 +288,37 @@ class Worker:
     async def _take(self, fact: Fact, steps: asyncio.TaskGroup) -> None:
         before = self._attempt
         assert before is not None
-        after, effects = advance(before, fact, self._shop.clock())
-        for effect in effects:
-            if isinstance(effect, Say):
-                self._say(after, effect)
+        after, effects = self._advance(before, fact)
+        if isinstance(fact, Outcome):
+            # Never first, so that a step which ends the process is counted in the one before it.
+            for _ in range(AT_ONCE_IN_A_ROW):
+                perform = self._at_once(effects)
+                if perform is None:
+                    break
+                try:
+                    fact = await self._outcome(perform, self._reach(after, perform.step))
+                except Exception:
+                    await self._save(after, before.revision)
+                    raise
+                after, effects = self._advance(after, fact)
         if after.revision != before.revision:
             await self._save(after, before.revision)
         self._attempt = after
         for effect in effects:
             self._act(effect, steps)
+
+    def _advance(self, attempt: Attempt, fact: Fact) -> tuple[Attempt, list[Effect]]:
+        after, effects = advance(attempt, fact, self._shop.clock())
+        for effect in effects:
+            if isinstance(effect, Say):
+                self._say(after, effect)
+        return after, effects
+
+    def _at_once(self, effects: list[Effect]) -> Perform | None:
+        last = effects[-1] if effects else None
+        if isinstance(last, Perform) and isinstance(self._shop.actions.get(last.uses), AtOnce):
+            return last
+        return None
 
     async def _save(self, attempt: Attempt, expected: int) -> None:
         self._collect_device_lines()
@@ -335,23 +369,25 @@ class Worker:
     async def _perform(self, effect: Perform) -> None:
         attempt = self._attempt
         assert attempt is not None
-        reach = StepReach(
-            device=self._device,
-            artifacts=self._shop.artifacts,
-            refs=attempt.body.artifacts,
-            on_progress=lambda percent, note: self._inbox.put_nowait(Progress(percent, note)),
-            on_log=lambda level, text: self._log_line(attempt, level, text, {"step": effect.step}),
-            clock_ms=lambda: self._shop.clock().wall,
-            holder=_holder(attempt),
-        )
         try:
-            fact = await self._outcome(effect, reach)
+            fact = await self._outcome(effect, self._reach(attempt, effect.step))
         except asyncio.CancelledError:
             if not self._is_interrupting:
                 raise
             self._is_interrupting = False
             fact = Stopped()
         self._inbox.put_nowait(fact)
+
+    def _reach(self, attempt: Attempt, step: str) -> StepReach:
+        return StepReach(
+            device=self._device,
+            artifacts=self._shop.artifacts,
+            refs=attempt.body.artifacts,
+            on_progress=lambda percent, note: self._inbox.put_nowait(Progress(percent, note)),
+            on_log=lambda level, text: self._log_line(attempt, level, text, {"step": step}),
+            clock_ms=lambda: self._shop.clock().wall,
+            holder=_holder(attempt),
+        )
 
     async def _outcome(self, effect: Perform, reach: StepReach) -> Fact:
         action = self._shop.actions.get(effect.uses)
@@ -390,7 +426,10 @@ class Worker:
     def _say(self, attempt: Attempt, effect: Say) -> None:
         self._log_line(attempt, effect.level, effect.text, effect.data)
         name = {"task": attempt.offer.task, "attempt": attempt.offer.attempt, "lane": self.lane}
-        log.info(effect.text, **name, **effect.data)
+        # The steps of a task stand in the task's own log.
+        is_dull = effect.level == "INFO" and "step" in effect.data
+        tell = log.debug if is_dull else log.info
+        tell(effect.text, **name, **effect.data)
 
     def _log_line(
         self, attempt: Attempt, level: str, text: str, data: Mapping[str, JsonValue]
