@@ -324,6 +324,7 @@ def _device(device: AnyDevice, surroundings: Surroundings) -> Device:
         bus=bus_of(device.driver, device.id, options),
         tags=device.tags,
         attributes=device.attributes,
+        keeps_open=isinstance(device, MqttDevice),
         patience_ms=None if device.sleepy else round(device.patience.total_seconds() * 1000),
     )
 

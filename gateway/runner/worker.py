@@ -136,7 +136,7 @@ class Worker:
                     return
         finally:
             if self._device is not None:
-                await self._device.close()
+                await self._device.rest()
 
     async def _hear_of_more(self) -> bool:
         with suppress(TimeoutError):
