@@ -67,7 +67,7 @@ def reports_a_second(
 ) -> tuple[float, list[bytes]]:
     """Reports stored in a second, from the first one sent to the last receipt."""
     made = gateways(GATEWAYS, TASKS)
-    with Rig(folder, programs, "nats", database, {"limits": {"heartbeat": "60s"}}) as rig:
+    with Rig(folder, programs, "nats", database, {"limits": {"heartbeat": "10s"}}) as rig:
         for gateway in made:
             rig.client.gateways.create(gateway.address.gateway)
         load = Load(rig.broker_port, made)
