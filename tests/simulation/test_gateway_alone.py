@@ -305,7 +305,7 @@ def test_steps_that_touch_nothing_are_saved_with_the_next_that_does_before_it_ac
     (task,) = rig.cloud.tasks.values()
     assert [step.status for step in task.snapshot.steps] == [StepStatus.SUCCEEDED] * 5
     assert any("all is well" in text for text in rig.cloud.logs.values())
-    before, between = command.seen
+    (_, before), (_, between) = command.seen
     assert before["first"] == "running"
     assert (between["first"], between["set"], between["second"]) == (
         "succeeded",
