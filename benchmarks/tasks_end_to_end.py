@@ -24,7 +24,7 @@ from tests.kit.rig import Rig
 from tests.kit.rig_jobs import ask as command
 from tests.kit.rig_jobs import command_job
 
-SIZES: Final = (100,)
+SIZES: Final = (100, 1_000, 10_000)
 GATEWAYS: Final = 2
 ROUNDS: Final = 3
 COMMANDS: Final = 2

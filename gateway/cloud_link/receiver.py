@@ -134,7 +134,8 @@ class Receiver:
                 code=item.code,
                 why=item.text,
             )
-        await self._journal.run(_keep_receipt, receipt, self._clock())
+        # Not synced: a receipt that a power cut forgets costs one report that comes twice.
+        await self._journal.run_unsynced(_keep_receipt, receipt, self._clock())
         self._listeners.on_receipt(receipt)
 
 
