@@ -27,13 +27,15 @@ def main() -> None:
     if unknown:
         parser.error(f"no such question: {', '.join(unknown)}; there are {', '.join(QUESTIONS)}")
     cores, memory = psutil.cpu_count(), psutil.virtual_memory().total / 2**30
-    print(f"{platform.system()}, Python {platform.python_version()}, {cores} cores, {memory:.0f} GiB")
+    print(
+        f"{platform.system()}, Python {platform.python_version()}, {cores} cores, {memory:.0f} GiB"
+    )
     for name in options.names or QUESTIONS:
         question = importlib.import_module(f"benchmarks.{name}")
         began = time.monotonic()
         figures = question.ask(options.rounds)
         print()
-        show(question.__doc__.splitlines()[0], figures)
+        show((question.__doc__ or name).splitlines()[0], figures)
         print(f"asked in {time.monotonic() - began:.0f} s")
 
 

@@ -31,7 +31,7 @@ class Figure:
 
 
 def spread(runs: Sequence[float]) -> str:
-    """min / median / max, or the only one."""
+    """Min / median / max, or the only one."""
     if not runs:
         return ""
     if len(runs) == 1:

@@ -1,4 +1,4 @@
-"""Gateways that are only their messages: they take every offer, and report as fast as receipts come.
+"""Gateways that are only their messages: they take offers, and report as fast as receipts come.
 
 Many share one connection; on a broker without names that is allowed, and it costs the machine as
 little as can be, since what is measured runs beside it.
@@ -159,7 +159,7 @@ class Load:
     def _heard(self, _: paho.Client, __: object, message: paho.MQTTMessage) -> None:
         address, kind = parse_topic(message.topic)
         gateway = self._by_address[address]
-        match parse(kind, message.payload):
+        match parse(kind, bytes(message.payload)):
             case Welcome(session=session) if session is not None:
                 gateway.session = session
             case Offer(tasks=tasks):

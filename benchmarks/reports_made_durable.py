@@ -58,9 +58,7 @@ def ask(rounds: int = ROUNDS) -> list[Figure]:
                 Figure(f"reports made durable, {kind}", "reports/s", ours, "raw batches", raw)
             )
             figures.append(
-                Figure(
-                    f"the same, {kind}", "reports/s", ours, "the messages, broker alone", broker
-                )
+                Figure(f"the same, {kind}", "reports/s", ours, "the messages, broker alone", broker)
             )
     return figures
 
@@ -70,7 +68,7 @@ def reports_a_second(
 ) -> tuple[float, list[bytes]]:
     """Reports stored in a second, from the first one sent to the last receipt."""
     made = gateways(GATEWAYS, TASKS)
-    with Rig(folder, programs, "nats", database, {"limits": {"heartbeat": "60s"}}) as rig:
+    with Rig(folder, programs, "nats", database, {"limits": {"heartbeat": "10s"}}) as rig:
         for gateway in made:
             rig.client.gateways.create(gateway.address.gateway)
         load = Load(rig.broker_port, made)
@@ -78,9 +76,7 @@ def reports_a_second(
             load.hello()
             load.wait("sessions", lambda: all(gateway.session for gateway in made))
             run = rig.start(command_job(concurrency=TASKS, timeout="1h"))
-            load.wait(
-                "offers", lambda: sum(len(gateway.offered) for gateway in made) == TASKS, 180
-            )
+            load.wait("offers", lambda: sum(len(gateway.offered) for gateway in made) == TASKS, 180)
             batches = {
                 gateway.address: [
                     snapshot(task, attempt, revision, REVISIONS)
@@ -124,7 +120,9 @@ def raw_rows_a_second(url: str) -> float:
     database = open_database(url)
     try:
         SQLModel.metadata.create_all(database.engine)
-        tasks, attempts = schema.TaskRow.__table__, schema.AttemptRow.__table__
+        tables = SQLModel.metadata.tables
+        tasks = tables[str(schema.TaskRow.__tablename__)]
+        attempts = tables[str(schema.AttemptRow.__tablename__)]
         with database.engine.begin() as connection:
             rows = [
                 {"run": "r", "ordinal": n, "org": "o", "status": "offered", "attempt": 1}
@@ -140,7 +138,9 @@ def raw_rows_a_second(url: str) -> float:
                     table.insert(),
                     [{k: v for k, v in {**defaults, **row}.items() if k in known} for row in rows],
                 )
-        bodies = [snapshot("r-1", 1, r, REVISIONS).model_dump_json() for r in range(1, REVISIONS + 1)]
+        bodies = [
+            snapshot("r-1", 1, r, REVISIONS).model_dump_json() for r in range(1, REVISIONS + 1)
+        ]
         began = time.perf_counter()
         for revision, body in enumerate(bodies, 1):
             for start in range(0, TASKS, BATCH):

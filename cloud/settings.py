@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -110,6 +111,12 @@ class CentralGatewaySettings(Section):
     )
 
 
+def _heartbeat(value: timedelta) -> timedelta:
+    if not timedelta(milliseconds=100) <= value <= timedelta(seconds=10):
+        raise ValueError("a heartbeat is from 100ms to 10s")
+    return value
+
+
 class LimitSettings(Section):
     max_artifact_bytes: Annotated[int, Field(ge=1024)] = Field(
         default=256 * 1024 * 1024, description="Largest artifact, in bytes."
@@ -120,9 +127,10 @@ class LimitSettings(Section):
     max_listeners: Annotated[int, Field(ge=1)] = Field(
         default=500, description="Event streams (SSE) open at a time."
     )
-    heartbeat: Duration = Field(
+    heartbeat: Annotated[Duration, AfterValidator(_heartbeat)] = Field(
         default=timedelta(seconds=10),
-        description="How often gateways say that they are there; three missed count as offline.",
+        description="How often gateways say that they are there, 100ms to 10s; a gateway that was "
+        "not heard for 30 s counts as offline.",
     )
     session_lasts: Duration = Field(
         default=timedelta(hours=12), description="How long a login to the console lasts."

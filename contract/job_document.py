@@ -353,8 +353,7 @@ def _template_problems(place: Place, text: str) -> Iterator[tuple[Place, str]]:
 def not_performed(document: JobDocument) -> list[Place]:
     """Places of the document that this release reads but does not perform."""
     given = document.model_dump(by_alias=True, exclude_defaults=True, exclude_none=True)
-    places = [Place(key) for key in _NOT_PERFORMED if _at(given, key) not in (None, [], {}, False)]
-    return places
+    return [Place(key) for key in _NOT_PERFORMED if _at(given, key) not in (None, [], {}, False)]
 
 
 _NOT_PERFORMED: Final[tuple[tuple[str, ...], ...]] = (

@@ -39,6 +39,7 @@ _KINDS: Final = (
     WaitKind("device_held", "Another task has the device.", "That task ends."),
     WaitKind("dispatch", "Nothing is in its way.", "The next dispatch, within a second."),
     WaitKind("acceptance", "Its gateway has not answered the offer.", "The gateway reports it."),
+    WaitKind("opening", "Its gateway opens the link to the device.", "The device answers or not."),
     WaitKind("device_asleep", "The device is not reachable.", "The device answers."),
     WaitKind("bus_busy", "Another device has the line.", "The line is free."),
     WaitKind("timeouts", "Timeouts of another run still come to it.", "That run ends."),

@@ -5,13 +5,10 @@ import os
 import sys
 from pathlib import Path
 
-# structlog loads rich where it is installed, for a renderer that we do not use: 4 MB of 48.
-sys.modules["rich"] = None  # type: ignore[assignment]
-
-from gateway.app import cloud_tls, run  # noqa: E402
-from gateway.errors import CloudRefused, SettingsInvalid, StorageFull  # noqa: E402
-from gateway.logs import configure_logs  # noqa: E402
-from gateway.settings import read_profiles, read_settings  # noqa: E402
+from gateway.app import cloud_tls, run
+from gateway.errors import CloudRefused, SettingsInvalid, StorageFull
+from gateway.logs import configure_logs
+from gateway.settings import read_profiles, read_settings
 
 EXIT_FAILED = 1
 EXIT_INVALID = 2

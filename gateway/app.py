@@ -15,7 +15,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-import structlog
 from pydantic import JsonValue
 
 from contract.ids import GatewayId, OrgId
@@ -40,6 +39,7 @@ from gateway.drivers.registry import Surroundings, bus_of, make_driver
 from gateway.errors import CloudRefused, SettingsInvalid, StorageFull
 from gateway.journal import keeping, meta
 from gateway.journal.database import Database, open_database
+from gateway.logs import Log
 from gateway.runner.buses import Buses
 from gateway.runner.devices import Device, DeviceHandle
 from gateway.runner.reach import Artifacts, Outside
@@ -66,7 +66,7 @@ DEVICE_FIELDS: Final = frozenset(
     {"id", "type", "name", "driver", "tags", "attributes", "patience", "sleepy"}
 )
 
-log = structlog.get_logger()
+log = Log()
 
 
 def now() -> Instant:
@@ -355,6 +355,7 @@ def _device(device: AnyDevice, surroundings: Surroundings) -> Device:
         bus=bus_of(device.driver, device.id, options),
         tags=device.tags,
         attributes=device.attributes,
+        keeps_open=isinstance(device, MqttDevice),
         patience_ms=None if device.sleepy else round(device.patience.total_seconds() * 1000),
     )
 

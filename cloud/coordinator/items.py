@@ -77,9 +77,7 @@ def create_tasks(session: Session, run: RunRow, now: int, limit: int = CHUNK) ->
     return run.creating
 
 
-def _append(
-    session: Session, run: RunRow, chunk: Sequence[Item], named: bool, now: int
-) -> None:
+def _append(session: Session, run: RunRow, chunk: Sequence[Item], named: bool, now: int) -> None:
     owners: dict[str, str | None] = {}
     if run.resource == "device":
         ids = (item.target for item in chunk if item.target is not None)

@@ -24,6 +24,7 @@ from firmware_sim.personalities.mqtt import (
 )
 
 KEEPALIVE_S: Final = 30
+CONNACK_WITHIN_S: Final = 5.0
 FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 5.0
 FETCH_TRIES: Final = 5
@@ -90,11 +91,14 @@ class MqttEndpoint:
             loop.add_reader(connection, client.loop_read)
             self._client = client
             self._write_on_demand(client, loop)
+            answered_by = loop.time() + CONNACK_WITHIN_S
             while True:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(1.0):
                         raise _ConnectionEnded(await asyncio.shield(self._ended))
                 client.loop_misc()
+                if not client.is_connected() and loop.time() > answered_by:
+                    raise OSError("the broker took the connection, and never answered")
         finally:
             self._client = None
             client.on_disconnect = None

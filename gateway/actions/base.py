@@ -165,6 +165,13 @@ def stamp_of(call: Call) -> dict[str, str]:
     }
 
 
+class AtOnce:
+    """Marks an action that touches nothing outside its task and waits for nothing.
+
+    It follows the step before it in the same turn, and is saved with what comes next.
+    """
+
+
 class Action(Protocol):
     """One verb. Its class says what a restart in its middle means."""
 

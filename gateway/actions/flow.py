@@ -11,6 +11,7 @@ from contract.steps import MAX_LOOP, AcknowledgeParameters, AfterRestart, ForEac
 from contract.template_dialect import TemplateError, evaluate, is_true, render
 from gateway.actions.base import (
     Action,
+    AtOnce,
     Call,
     Reach,
     StepDone,
@@ -44,7 +45,7 @@ class FlowDelay:
         return StepDone()
 
 
-class FlowCheck:
+class FlowCheck(AtOnce):
     """Fail unless an expression is true. One in braces has been computed already."""
 
     after_restart = AfterRestart.REPEAT
@@ -61,7 +62,7 @@ class FlowCheck:
         return StepRefused("expectation_failed", str(message))
 
 
-class FlowSet:
+class FlowSet(AtOnce):
     """Values, rendered before the step began, become its result."""
 
     after_restart = AfterRestart.REPEAT
@@ -70,7 +71,7 @@ class FlowSet:
         return StepDone(call.parameters.get("values"))
 
 
-class FlowLog:
+class FlowLog(AtOnce):
     """A line in the task's log."""
 
     after_restart = AfterRestart.REPEAT

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
 from pydantic import JsonValue
 
 from contract.messages import Call, Reply, encode
@@ -16,12 +15,13 @@ from contract.topics import Kind
 from gateway.cloud_link.wire import Connection, LinkState
 from gateway.domain.backoff import backoff_ms
 from gateway.errors import CallRefused
+from gateway.logs import Log
 
 AGAIN_MS: Final = 2_000
 LONGEST_MS: Final = 30_000
 MAX_BYTES: Final = 100 * 1024
 
-log = structlog.get_logger()
+log = Log()
 
 
 @dataclass

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import structlog
-
 from contract.messages import Hello, InventoryDevice, digest_of
 from contract.topics import Kind
 from gateway.cloud_link.calls import Calls
@@ -18,6 +16,7 @@ from gateway.domain.facts import Instant
 from gateway.errors import CloudRefused, CloudUnreachable
 from gateway.journal import tasks
 from gateway.journal.database import Database
+from gateway.logs import Log
 
 FIRST_DELAY_MS: Final = 500
 LONGEST_DELAY_MS: Final = 30_000
@@ -25,7 +24,7 @@ REFUSED_DELAY_MS: Final = 60_000
 HELLO_FIRST_MS: Final = 2_000
 HELLO_LONGEST_MS: Final = 30_000
 
-log = structlog.get_logger()
+log = Log()
 
 
 class CloudLink:
@@ -101,12 +100,17 @@ class CloudLink:
     async def _greet(self, connection: Connection) -> None:
         while True:
             await self._say_hello(connection)
+            # Whoever asked before the welcome has been answered by this hello.
+            self._forget_requests()
             within = await self._state.hello_within.get()
             log.info("cloud asks for a hello", within_ms=within)
             self._state.close_session()
             await asyncio.sleep(within * self._chance() / 1000)
-            while not self._state.hello_within.empty():
-                self._state.hello_within.get_nowait()
+            self._forget_requests()
+
+    def _forget_requests(self) -> None:
+        while not self._state.hello_within.empty():
+            self._state.hello_within.get_nowait()
 
     async def _say_hello(self, connection: Connection) -> None:
         """Repeat one hello until its welcome has come."""

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
-
 from contract.messages import Cancel, CancelItem, Offer, Receipt, Reply, Welcome
 from contract.topics import Kind
 from gateway.cloud_link.wire import LinkState
@@ -13,8 +11,9 @@ from gateway.domain.facts import Instant
 from gateway.errors import StorageFull
 from gateway.journal import outbox, tasks
 from gateway.journal.database import Database, Rows
+from gateway.logs import Log
 
-log = structlog.get_logger()
+log = Log()
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,8 @@ class Receiver:
                 code=item.code,
                 why=item.text,
             )
-        await self._journal.run(_keep_receipt, receipt, self._clock())
+        # Not synced: a receipt that a power cut forgets costs one report that comes twice.
+        await self._journal.run_unsynced(_keep_receipt, receipt, self._clock())
         self._listeners.on_receipt(receipt)
 
 

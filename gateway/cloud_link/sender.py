@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-import structlog
 from pydantic import JsonValue
 
 from contract.messages import MAX_BATCH, Receipt, Report, digest_of
@@ -21,6 +20,7 @@ from gateway.domain.retention import Stream
 from gateway.journal import outbox, tasks
 from gateway.journal.database import Database, Rows
 from gateway.journal.tasks import Unsent
+from gateway.logs import Log
 
 COLLECT_S: Final = 0.03
 RESEND_MS: Final = 10_000
@@ -30,7 +30,7 @@ LINES_A_MESSAGE: Final = 500
 BACKLOG_EVERY_MS: Final = 250
 SILENCES_TO_GREET: Final = 3
 
-log = structlog.get_logger()
+log = Log()
 
 
 @dataclass

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import aiomqtt
-import structlog
 from aiomqtt import ProtocolVersion
 
 from contract.messages import Presence, encode
 from contract.topics import Address, Kind, TopicInvalid, parse
 from gateway.errors import CloudRefused, CloudUnreachable
+from gateway.logs import Log
 
 KEEPALIVE_S: Final = 15
 CONNECT_WITHIN_S: Final = 10.0
@@ -27,7 +27,7 @@ FAILED: Final = 0x80  # reason codes from here on are refusals
 _OTHER_VERSION: Final = frozenset({1, 0x84})
 _NOT_LET_IN: Final = frozenset({2, 4, 5, 0x85, 0x86, 0x87, 0x8A, 0x8C})
 
-log = structlog.get_logger()
+log = Log()
 MqttVersion = Literal["auto", "5", "3.1.1"]
 
 

@@ -91,7 +91,9 @@ class _Turn:
         self._before = attempt
         self._now = now
         self._touched = False
-        self._attempt = attempt
+        # Copies of its own, changed in place: a new attempt for each change cost half a task.
+        self._attempt = with_changes(attempt)
+        self._copied: set[int] = set()
         self._measure()
 
     # -- facts
@@ -130,16 +132,15 @@ class _Turn:
                     self._outcome(fact)
 
     def _started(self, fact: Started) -> None:
-        attempt = self._attempt
-        self._attempt = with_changes(
-            attempt,
+        attempt, booted = self._attempt, self._attempt.boot
+        self._note(
             boot=fact.boot,
             device=fact.device,
             gateway=fact.gateway,
             measured_to=self._now.mono,
             performing=False,
         )
-        if attempt.boot != fact.boot:
+        if booted != fact.boot:
             skipped = attempt.revision + UNSYNCED_REVISIONS
             self._set(revision=skipped)
         if attempt.current is None:
@@ -162,7 +163,7 @@ class _Turn:
                 self._proceed()
 
     def _outcome(self, fact: Done | Denied | Unanswered | LineLost | TimedOut | Stopped) -> None:
-        self._attempt = with_changes(self._attempt, performing=False)
+        self._note(performing=False)
         match fact:
             case Done():
                 self._done(fact)
@@ -189,9 +190,8 @@ class _Turn:
 
     def _done(self, done: Done) -> None:
         self._keep_result(done.result)
-        self._attempt = with_changes(
-            self._attempt, memory={**self._attempt.memory, **_plain_object(done.memory)}
-        )
+        if done.memory:
+            self._note(memory={**self._attempt.memory, **_plain_object(done.memory)})
         expect = self._offered.expect
         if expect is not None:
             try:
@@ -238,12 +238,7 @@ class _Turn:
     def _came_forward(self, percent: float, note: str) -> None:
         if self._attempt.performing and math.isfinite(percent):
             percent = min(max(percent, self._current.progress), 100)
-            steps = list(self._attempt.steps)
-            assert self._attempt.current is not None
-            steps[self._attempt.current] = with_changes(
-                self._current, progress=percent, note=plain_text(note)
-            )
-            self._attempt = with_changes(self._attempt, steps=tuple(steps))
+            _change(self._own_step(), {"progress": percent, "note": plain_text(note)})
 
     def _cancel(self, mode: CancelMode, reason: str) -> None:
         attempt = self._attempt
@@ -376,7 +371,7 @@ class _Turn:
             self._step_failed("template_failed", str(error))
             return
         self._step(begins=self._current.begins + 1)
-        self._attempt = with_changes(self._attempt, performing=True)
+        self._note(performing=True)
         self.effects.append(
             Perform(
                 step=offered.id,
@@ -437,7 +432,7 @@ class _Turn:
             changes.update(progress=100, failure=None)
         self._step(status=status, begins=0, retrying=False, **changes)
         self._set(current=None)
-        self._attempt = with_changes(self._attempt, performing=False)
+        self._note(performing=False)
 
     def _acknowledged(self, word: Acknowledgment) -> None:
         """The first word counts; later ones are only noted."""
@@ -504,16 +499,24 @@ class _Turn:
         return self._attempt.body.steps[self._attempt.current]
 
     def _set(self, **changes: Any) -> None:
-        changed = with_changes(self._attempt, **changes)
-        if changed != self._attempt:
-            self._attempt = changed
-            self._touched = True
+        self._touched |= _change(self._attempt, changes)
+
+    def _note(self, **changes: Any) -> None:
+        """What makes no revision of its own."""
+        _change(self._attempt, changes)
 
     def _step(self, **changes: Any) -> None:
-        steps = list(self._attempt.steps)
-        assert self._attempt.current is not None
-        steps[self._attempt.current] = with_changes(self._current, **changes)
-        self._set(steps=tuple(steps))
+        self._touched |= _change(self._own_step(), changes)
+
+    def _own_step(self) -> StepState:
+        index = self._attempt.current
+        assert index is not None
+        if index not in self._copied:
+            self._copied.add(index)
+            steps = list(self._attempt.steps)
+            steps[index] = with_changes(steps[index])
+            self._attempt.__dict__["steps"] = tuple(steps)
+        return self._current
 
     def _mark_begun(self) -> None:
         if not self._attempt.begun:
@@ -530,15 +533,10 @@ class _Turn:
         if not attempt.begun or attempt.measured_to is None:
             return
         passed = max(self._now.mono - attempt.measured_to, 0)
-        self._attempt = with_changes(
-            attempt, elapsed=attempt.elapsed + passed, measured_to=self._now.mono
-        )
-        if attempt.current is not None and not self._current.retrying:
-            steps = list(attempt.steps)
-            steps[attempt.current] = with_changes(
-                self._current, try_elapsed=self._current.try_elapsed + passed
-            )
-            self._attempt = with_changes(self._attempt, steps=tuple(steps))
+        self._note(elapsed=attempt.elapsed + passed, measured_to=self._now.mono)
+        if passed and attempt.current is not None and not self._current.retrying:
+            step = self._own_step()
+            _change(step, {"try_elapsed": step.try_elapsed + passed})
 
     def _is_cleanup_step(self) -> bool:
         return self._attempt.outcome is not None or self._offered.always
@@ -611,6 +609,15 @@ class _Turn:
             unsynced=unsynced,
             progress_told=self._now.mono,
         )
+
+
+def _change(value: Attempt | StepState, changes: Mapping[str, Any]) -> bool:
+    """Change a copy of our own in place; whether anything has become different."""
+    held, is_different = value.__dict__, False
+    for name, new in changes.items():
+        if held[name] is not new and held[name] != new:
+            held[name], is_different = new, True
+    return is_different
 
 
 def _has_come_forward(before: Attempt, after: Attempt) -> bool:

@@ -15,7 +15,6 @@ T = TypeVar("T", "StepState", "Attempt")
 
 def with_changes(value: T, **changes: Any) -> T:
     """A copy with other values. `dataclasses.replace` took half the time of a task (measured)."""
-    assert changes.keys() <= value.__dict__.keys(), changes
     copy = object.__new__(type(value))
     copy.__dict__.update(value.__dict__)
     copy.__dict__.update(changes)
@@ -133,7 +132,7 @@ def scope_of(attempt: Attempt) -> dict[str, JsonValue]:
     offer, body = attempt.offer, attempt.body
     steps: dict[str, JsonValue] = {
         step.id: {
-            "status": state.status.value,
+            "status": str(state.status),
             "result": state.result,
             "progress": state.progress,
             "tries": state.tries,

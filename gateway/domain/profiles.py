@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PrivateAttr
 
 from contract.durations import Duration
 from contract.template_dialect import (
@@ -174,6 +174,8 @@ class Profile(Section):
     reset: ResetVerb | None = None
     firmware: Firmware | None = None
     log: Template | None = Field(default=None, description="topic whose messages are log lines")
+    # By id, each beside the exchange that is meant.
+    _completed: dict[int, tuple[Exchange, Exchange]] = PrivateAttr(default_factory=dict)
 
     def command(self, name: str) -> Exchange | None:
         found = self.commands.get(name, self.commands.get(ANY_COMMAND))
@@ -181,8 +183,12 @@ class Profile(Section):
 
     def complete(self, exchange: Exchange) -> Exchange:
         """The exchange with everything it leaves out taken from the profile's `exchange`."""
-        given = {name: getattr(exchange, name) for name in exchange.model_fields_set}
-        return self.exchange.model_copy(update=given)
+        kept = self._completed.get(id(exchange))
+        if kept is None or kept[0] is not exchange:
+            given = {name: getattr(exchange, name) for name in exchange.model_fields_set}
+            kept = exchange, self.exchange.model_copy(update=given)
+            self._completed[id(exchange)] = kept
+        return kept[1]
 
     def exchanges(self) -> list[Exchange]:
         """Every exchange of the profile, complete."""

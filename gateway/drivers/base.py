@@ -149,6 +149,11 @@ OnDeviceLog = Callable[[str], None]
 class Driver(Protocol):
     """One device protocol over one device link, used by one worker at a time."""
 
+    @property
+    def is_away(self) -> bool:
+        """The device itself has said that it is not there."""
+        ...
+
     async def open(self) -> DeviceFacts:
         """Connect. Raises DeviceUnreachable."""
         ...

@@ -73,6 +73,10 @@ class MqttDriver:
         self.talk = Conversation(device, profile, variables, link, on_log, new_id)
         self._profile = profile
 
+    @property
+    def is_away(self) -> bool:
+        return self.talk.online is False
+
     async def open(self) -> DeviceFacts:
         await self.talk.open()
         firmware = self._profile.firmware

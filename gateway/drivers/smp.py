@@ -80,6 +80,10 @@ class SmpDriver:
         self._slot_sizes: dict[int, int] | None = None
         self._limits = LineLimits()
 
+    @property
+    def is_away(self) -> bool:
+        return False  # it can only fall silent
+
     async def open(self) -> DeviceFacts:
         await self._reach()
         until_s = _now_s() + ANSWER_WITHIN_S

@@ -5,21 +5,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-import structlog
 from pydantic import JsonValue
 
 from contract.messages import DeviceState, InventoryDevice
 from gateway.domain.device_link import DeviceLink
 from gateway.domain.facts import Instant
 from gateway.domain.plain_json import plain, plain_text
-from gateway.drivers.base import Answered, DeviceRequest, Driver, OnDeviceLog, OnProgress, Refused
+from gateway.drivers.base import (
+    Answered,
+    DeviceRequest,
+    Driver,
+    FirmwareState,
+    OnDeviceLog,
+    OnProgress,
+    Refused,
+)
 from gateway.errors import DeviceUnreachable, GatewayError
+from gateway.logs import Log
 from gateway.runner.buses import Buses
 
 OPEN_WITHIN_S: Final = 15.0
 LINES_KEPT: Final = 200
 
-log = structlog.get_logger()
+log = Log()
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,8 @@ class Device:
     """A device as the settings name it. `make_driver` only builds; nothing is opened.
 
     `patience_ms` is how long an attempt waits for a silent device before it begins, and so counts
-    as a try; None waits until the offer's start-by.
+    as a try; None waits until the offer's start-by. `keeps_open`: its link shares a connection,
+    so there is no line to let go of when there is no work.
     """
 
     id: str
@@ -40,6 +49,7 @@ class Device:
     tags: Mapping[str, JsonValue] = field(default_factory=dict)
     attributes: Mapping[str, JsonValue] = field(default_factory=dict)
     patience_ms: int | None = 30_000
+    keeps_open: bool = False
 
 
 class DeviceHandle:
@@ -60,9 +70,16 @@ class DeviceHandle:
     def bus(self) -> str:
         return self.device.bus or self.device.id
 
+    @property
+    def is_open(self) -> bool:
+        driver = self._driver
+        return driver is not None and self.link.status == "up" and not driver.is_away
+
     async def open(self, within_s: float = OPEN_WITHIN_S) -> None:
         """Open the link if it is not. Raises DeviceUnreachable."""
         async with self._buses.hold(self.bus, within_s):
+            if self._driver is not None and self._driver.is_away:
+                await self._lost()
             await self._open(within_s)
 
     async def ask(
@@ -82,7 +99,14 @@ class DeviceHandle:
                 await self._lost()
                 raise
             self._is_up()
+            if isinstance(answer, Answered) and answer.firmware is not None:
+                self._learn(answer.firmware)
             return answer
+
+    async def rest(self) -> None:
+        """There is no work: let go of the line, if there is one."""
+        if not (self.device.keeps_open and self.is_open):
+            await self.close()
 
     async def close(self) -> None:
         """Let go of the line; the next exchange opens it again."""
@@ -165,6 +189,21 @@ class DeviceHandle:
         self.link = self.link.came_up(self._clock().wall)
         if was != "up" or (opened and self._facts):
             self._tell()
+
+    def _learn(self, firmware: FirmwareState) -> None:
+        """What runs may be another image than when the link was opened."""
+        if firmware.active is None:
+            return
+        image = firmware.active
+        about: dict[str, JsonValue] = {
+            "version": image.version,
+            "hash": image.image_hash,
+            "confirmed": image.confirmed,
+        }
+        if about.items() <= self._facts.items():
+            return
+        self._facts = {**self._facts, **about}
+        self._tell()
 
     def _tell(self) -> None:
         now = self._clock().wall

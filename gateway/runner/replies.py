@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
 from pydantic import JsonValue
 
 from contract.template_dialect import TemplateError, evaluate, render
@@ -16,6 +15,7 @@ from gateway.domain.attempt_state import Attempt, scope_of
 from gateway.domain.facts import Acknowledgment
 from gateway.domain.profiles import payload_of
 from gateway.errors import DeviceUnreachable
+from gateway.logs import Log
 from gateway.transports.base import Message, MessageLink, Subscription
 
 SUBSCRIBE_S: Final = 10.0
@@ -24,7 +24,7 @@ Name = tuple[str, int]
 OnReply = Callable[[str, int, Acknowledgment], Awaitable[None]]
 OnStranger = Callable[[Attempt, str], None]
 
-log = structlog.get_logger()
+log = Log()
 
 
 @dataclass

@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import structlog
-
 from contract.messages import CancelItem
 from gateway.domain.backoff import backoff_ms
 from gateway.domain.facts import Acknowledgment
 from gateway.errors import StorageFull
 from gateway.journal import tasks
+from gateway.logs import Log
 from gateway.runner.devices import DeviceHandle
 from gateway.runner.worker import Shop, Worker
 
@@ -18,7 +17,7 @@ FIRST_DELAY_MS: Final = 1_000
 LONGEST_DELAY_MS: Final = 60_000
 AT_ONCE_WITHOUT_DEVICE: Final = 50
 
-log = structlog.get_logger()
+log = Log()
 
 
 class Supervisor:

@@ -6,12 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Literal, cast
 
-import structlog
 from pydantic import JsonValue
 
 from contract.messages import CancelItem, LogLine
 from gateway.actions.base import (
     Action,
+    AtOnce,
     Call,
     StepDone,
     StepOutcome,
@@ -35,6 +35,7 @@ from gateway.domain.facts import (
     Instant,
     Interrupt,
     LineLost,
+    Outcome,
     Perform,
     ProcessEnds,
     Progress,
@@ -59,6 +60,7 @@ from gateway.errors import (
 )
 from gateway.journal import outbox, tasks
 from gateway.journal.database import Database
+from gateway.logs import Log
 from gateway.runner.buses import Buses
 from gateway.runner.devices import OPEN_WITHIN_S, DeviceHandle
 from gateway.runner.reach import Artifacts, Outside, Place, StepReach
@@ -67,12 +69,13 @@ from gateway.runner.replies import Replies
 DISK_FULL_RETRY_S: Final = 2.0
 BUS_PATIENCE_S: Final = 1.0
 IDLE_S: Final = 30.0
+AT_ONCE_IN_A_ROW: Final = 50
 LINES_EVERY_S: Final = 1.0
 LINES_KEPT: Final = 200
 ON_DEVICES: Final = ("device.", "firmware.", "certificate.")
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
-log = structlog.get_logger()
+log = Log()
 
 
 class Overtaken(Exception):
@@ -158,7 +161,7 @@ class Worker:
                     return
         finally:
             if self._device is not None:
-                await self._device.close()
+                await self._device.rest()
 
     async def _hear_of_more(self) -> bool:
         with suppress(TimeoutError):
@@ -232,12 +235,14 @@ class Worker:
                     Hopeless("unknown_device", f"there is no device `{self.lane}` here"), steps
                 )
                 return
-            looking = steps.create_task(self._obstacle(waiting_since), name="obstacle")
-            heard = await self._heard_before(looking, steps)
-            if heard is not None:
-                await self._take(heard, steps)
-                continue
-            obstacle = looking.result()
+            obstacle = None
+            if not self._is_free:
+                looking = steps.create_task(self._obstacle(waiting_since), name="obstacle")
+                heard = await self._heard_before(looking, steps)
+                if heard is not None:
+                    await self._take(heard, steps)
+                    continue
+                obstacle = looking.result()
             if obstacle is None:
                 await self._take(Begin(), steps)
                 return
@@ -252,6 +257,14 @@ class Worker:
                     heard = await self._inbox.get()
             if heard is not None:
                 await self._take(heard, steps)
+
+    @property
+    def _is_free(self) -> bool:
+        """Nothing is in the way, as can be seen without waiting: the link is open."""
+        handle = self._device
+        if handle is None or not handle.is_open or self._shop.buses.is_busy(handle.bus):
+            return False
+        return self._shop.may_begin() and self._inbox.empty()
 
     async def _heard_before(
         self, looking: asyncio.Task[str | None], steps: asyncio.TaskGroup
@@ -317,15 +330,37 @@ class Worker:
     async def _take(self, fact: Fact, steps: asyncio.TaskGroup) -> None:
         before = self._attempt
         assert before is not None
-        after, effects = advance(before, fact, self._shop.clock())
-        for effect in effects:
-            if isinstance(effect, Say):
-                self._say(after, effect)
+        after, effects = self._advance(before, fact)
+        if isinstance(fact, Outcome):
+            # Never first, so that a step which ends the process is counted in the one before it.
+            for _ in range(AT_ONCE_IN_A_ROW):
+                perform = self._at_once(effects)
+                if perform is None:
+                    break
+                try:
+                    fact = await self._outcome(perform, self._reach(after, perform.step))
+                except Exception:
+                    await self._save(after, before.revision)
+                    raise
+                after, effects = self._advance(after, fact)
         if after.revision != before.revision:
             await self._save(after, before.revision)
         self._attempt = after
         for effect in effects:
             self._act(effect, steps)
+
+    def _advance(self, attempt: Attempt, fact: Fact) -> tuple[Attempt, list[Effect]]:
+        after, effects = advance(attempt, fact, self._shop.clock())
+        for effect in effects:
+            if isinstance(effect, Say):
+                self._say(after, effect)
+        return after, effects
+
+    def _at_once(self, effects: list[Effect]) -> Perform | None:
+        last = effects[-1] if effects else None
+        if isinstance(last, Perform) and isinstance(self._shop.actions.get(last.uses), AtOnce):
+            return last
+        return None
 
     async def _save(self, attempt: Attempt, expected: int) -> None:
         self._collect_device_lines()
@@ -378,19 +413,7 @@ class Worker:
     async def _perform(self, effect: Perform) -> None:
         attempt = self._attempt
         assert attempt is not None
-        offer = attempt.offer
-        reach = StepReach(
-            outside=self._shop.outside,
-            place=Place(offer.run, offer.task, offer.attempt),
-            perform_inner=self._perform_inner,
-            device=self._device,
-            artifacts=self._shop.artifacts,
-            refs=attempt.body.artifacts,
-            on_progress=lambda percent, note: self._inbox.put_nowait(Progress(percent, note)),
-            on_log=lambda level, text: self._log_line(attempt, level, text, {"step": effect.step}),
-            clock_ms=lambda: self._shop.clock().wall,
-            holder=_holder(attempt),
-        )
+        reach = self._reach(attempt, effect.step)
         try:
             fact = await self._outcome(effect, reach)
         except asyncio.CancelledError:
@@ -399,6 +422,21 @@ class Worker:
             self._is_interrupting = False
             fact = Stopped(reach.kept)
         self._inbox.put_nowait(fact)
+
+    def _reach(self, attempt: Attempt, step: str) -> StepReach:
+        offer = attempt.offer
+        return StepReach(
+            outside=self._shop.outside,
+            place=Place(offer.run, offer.task, offer.attempt),
+            perform_inner=self._perform_inner,
+            device=self._device,
+            artifacts=self._shop.artifacts,
+            refs=attempt.body.artifacts,
+            on_progress=lambda percent, note: self._inbox.put_nowait(Progress(percent, note)),
+            on_log=lambda level, text: self._log_line(attempt, level, text, {"step": step}),
+            clock_ms=lambda: self._shop.clock().wall,
+            holder=_holder(attempt),
+        )
 
     async def _outcome(self, effect: Perform, reach: StepReach) -> Fact:
         action = self._shop.actions.get(effect.uses)
@@ -460,7 +498,10 @@ class Worker:
     def _say(self, attempt: Attempt, effect: Say) -> None:
         self._log_line(attempt, effect.level, effect.text, effect.data)
         name = {"task": attempt.offer.task, "attempt": attempt.offer.attempt, "lane": self.lane}
-        log.info(effect.text, **name, **effect.data)
+        # The steps of a task stand in the task's own log.
+        is_dull = effect.level == "INFO" and "step" in effect.data
+        tell = log.debug if is_dull else log.info
+        tell(effect.text, **name, **effect.data)
 
     def _log_line(
         self, attempt: Attempt, level: str, text: str, data: Mapping[str, JsonValue]

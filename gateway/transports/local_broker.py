@@ -12,10 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import structlog
-
 from gateway.domain.backoff import backoff_ms, jittered_ms
 from gateway.errors import SettingsInvalid
+from gateway.logs import Log
 
 START_WITHIN_S: Final = 15.0
 STOP_WITHIN_S: Final = 5.0
@@ -43,7 +42,7 @@ mqtt {{
 }}
 """
 
-log = structlog.get_logger()
+log = Log()
 
 
 class LocalBroker:

@@ -5,7 +5,6 @@ every reconnect, and whoever waits for a reply asks again.
 """
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -13,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aiomqtt
-import structlog
 from aiomqtt import ProtocolVersion
 
 from gateway.domain.backoff import backoff_ms, jittered_ms
 from gateway.errors import DeviceUnreachable
+from gateway.logs import Log
 from gateway.transports.base import Message, OnMessage
 
 FIRST_DELAY_MS: Final = 200
@@ -25,11 +24,13 @@ LONGEST_DELAY_MS: Final = 15_000
 QUEUED_IN: Final = 2000
 QUEUED_OUT: Final = 1000
 CONNECT_WITHIN_S: Final = 10.0
+# aiomqtt looks at all pending calls for each new one.
+CALLS_AT_ONCE: Final = 50
 # QoS 0: between a broker and its neighbour on loopback TCP loses nothing, and NATS grants a
 # session only a few dozen filters of QoS 1.
 SUBSCRIBE_QOS: Final = 0
 
-log = structlog.get_logger()
+log = Log()
 
 
 @dataclass(slots=True)
@@ -68,7 +69,7 @@ class MqttTransport:
         self._tls = tls
         self._client: aiomqtt.Client | None = None
         self._connected = asyncio.Event()
-        self._subscriptions: list[MqttSubscription] = []
+        self._subscriptions = Subscriptions()
         self._version = ProtocolVersion.V5
         self._version_is_proven = False
 
@@ -85,7 +86,9 @@ class MqttTransport:
                 await self._serve()
             except (aiomqtt.MqttError, OSError) as error:
                 failures = 1 if self.counters.connects > before else failures + 1
-                log.info("local broker lost", host=self._host, port=self._port, why=str(error))
+                is_first_guess = not self._version_is_proven and self._version is ProtocolVersion.V5
+                tell = log.debug if is_first_guess else log.info
+                tell("local broker lost", host=self._host, port=self._port, why=str(error))
             if not self._version_is_proven and self._version is ProtocolVersion.V5:
                 self._version = ProtocolVersion.V311
                 continue
@@ -114,7 +117,7 @@ class MqttTransport:
         clean: dict[str, Any] = {"clean_session": True}
         if self._version is ProtocolVersion.V5:
             clean = {"clean_start": True}
-        return aiomqtt.Client(
+        client = aiomqtt.Client(
             self._host,
             self._port,
             identifier=self._client_id,
@@ -127,11 +130,14 @@ class MqttTransport:
             keepalive=20,
             max_queued_incoming_messages=QUEUED_IN,
             max_queued_outgoing_messages=QUEUED_OUT,
+            max_concurrent_outgoing_calls=CALLS_AT_ONCE,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
+        client.pending_calls_threshold = CALLS_AT_ONCE  # so many are no reason for a warning
+        return client
 
     async def _renew(self, client: aiomqtt.Client) -> None:
-        filters = sorted({each for s in self._subscriptions for each in s.filters})
+        filters = self._subscriptions.filters()
         for start in range(0, len(filters), 50):
             try:
                 await self._subscribe(client, filters[start : start + 50])
@@ -172,7 +178,7 @@ class MqttTransport:
         self, filters: Sequence[str], on_message: OnMessage, *, timeout_s: float
     ) -> "MqttSubscription":
         subscription = MqttSubscription(tuple(filters), on_message, self._subscriptions)
-        self._subscriptions.append(subscription)
+        self._subscriptions.add(subscription)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._connected.wait()
@@ -194,32 +200,58 @@ class MqttTransport:
         payload = message.payload
         data = payload if isinstance(payload, bytes) else str(payload or "").encode()
         ours = Message(topic, data, bool(message.retain))
-        is_wanted = False
-        for subscription in list(self._subscriptions):
-            if subscription.matches(message.topic):
-                is_wanted = True
-                subscription.on_message(ours)
-        self.counters.unrouted += not is_wanted
+        wanted = self._subscriptions.matching(message.topic)
+        for subscription in wanted:
+            subscription.on_message(ours)
+        self.counters.unrouted += not wanted
 
 
 class MqttSubscription:
     """Topic filters of one device. What is no longer wanted is simply not passed on."""
 
     def __init__(
-        self, filters: tuple[str, ...], on_message: OnMessage, registry: "list[MqttSubscription]"
+        self, filters: tuple[str, ...], on_message: OnMessage, registry: "Subscriptions"
     ) -> None:
         self.filters = filters
         self.on_message = on_message
         self._registry = registry
-        self._exact = frozenset(each for each in filters if not set(each) & {"+", "#"})
-        self._wild = tuple(each for each in filters if set(each) & {"+", "#"})
-
-    def matches(self, topic: aiomqtt.Topic) -> bool:
-        return topic.value in self._exact or any(topic.matches(each) for each in self._wild)
 
     def close(self) -> None:
-        with contextlib.suppress(ValueError):
-            self._registry.remove(self)
+        self._registry.remove(self)
+
+
+class Subscriptions:
+    """Who wants which message: found without asking each of a thousand devices."""
+
+    def __init__(self) -> None:
+        self._by_filter: dict[str, dict[MqttSubscription, None]] = {}
+        self._wild: dict[str, None] = {}
+
+    def add(self, subscription: MqttSubscription) -> None:
+        for each in subscription.filters:
+            self._by_filter.setdefault(each, {})[subscription] = None
+            if "+" in each or "#" in each:
+                self._wild[each] = None
+
+    def remove(self, subscription: MqttSubscription) -> None:
+        """End it; ended before is fine."""
+        for each in subscription.filters:
+            holders = self._by_filter.get(each, {})
+            holders.pop(subscription, None)
+            if not holders:
+                self._by_filter.pop(each, None)
+                self._wild.pop(each, None)
+
+    def filters(self) -> list[str]:
+        return sorted(self._by_filter)
+
+    def matching(self, topic: aiomqtt.Topic) -> list[MqttSubscription]:
+        """Those with a filter for the topic, each once."""
+        found = dict(self._by_filter.get(topic.value, {}))
+        for each in self._wild:
+            if topic.matches(each):
+                found |= self._by_filter[each]
+        return list(found)
 
 
 def _number(code: Any) -> int:

@@ -25,6 +25,7 @@ DEVICES: Final = 24
 PART_WITHIN_S: Final = 60.0
 RUN_WITHIN_S: Final = 240
 LOOK_EVERY_S: Final = 0.1
+LOOK_AGAIN_S: Final = 0.5
 
 
 @app.command(
@@ -75,7 +76,7 @@ def _play(site: "Site", programs: "Programs", keep: bool) -> None:
         is_well = _sum_up(site, client, ended)
     write(f"{time.monotonic() - began:.0f} seconds in all.")
     if keep:
-        _stay(site, token)
+        _stay(site, token, programs)
     raise typer.Exit(0 if is_well else 1)
 
 
@@ -171,7 +172,7 @@ def _sum_up(site: "Site", client: "Roundsman", run: "Run") -> bool:
     return not unexpected
 
 
-def _stay(site: "Site", token: str) -> None:
+def _stay(site: "Site", token: str, programs: "Programs") -> None:
     from roundsman.cli.output import write
 
     write(f"\nEverything goes on running. Console: {site.url}/  In another terminal:\n")
@@ -180,7 +181,9 @@ def _stay(site: "Site", token: str) -> None:
     write("  roundsman jobs run demo-firmware --watch\n\nCtrl-C ends it.", at_once=True)
     try:
         while True:
-            signal.pause()
+            for news in programs.start_again():
+                write(news, at_once=True)
+            time.sleep(LOOK_AGAIN_S)
     except KeyboardInterrupt:
         write("\nEnding everything.")
 

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,18 @@ _SET_CHILD_SUBREAPER: Final = 36
 @dataclass(frozen=True)
 class Program:
     name: str
+    command: Sequence[str]
+    env: Mapping[str, str]
     process: subprocess.Popen[bytes]
     log: Path
+
+    @property
+    def ending(self) -> str | None:
+        """How it ended; None while it runs."""
+        code = self.process.poll()
+        if code is None:
+            return None
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 class Programs:
@@ -33,6 +43,8 @@ class Programs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._running: list[Program] = []
+        self._starts_again = False
+        self._pid = os.getpid()
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def __enter__(self) -> "Programs":
@@ -53,7 +65,22 @@ class Programs:
         """Start a program in the demo's folder; its output goes to `logs/{name}.log`."""
         log = self._folder / "logs" / f"{name}.log"
         log.parent.mkdir(exist_ok=True)
-        with log.open("wb") as out:
+        self._running.append(self._started(name, command, env, log))
+
+    def start_again(self) -> Iterator[str]:
+        """From now on whatever ends is started again: says what, each time it is asked."""
+        self._starts_again = True
+        for number, program in enumerate(self._running):
+            if program.ending is not None:
+                yield f"{program.name} has ended ({program.ending}) and is started again"
+                self._running[number] = self._started(
+                    program.name, program.command, program.env, program.log
+                )
+
+    def _started(
+        self, name: str, command: Sequence[str], env: Mapping[str, str], log: Path
+    ) -> Program:
+        with log.open("ab") as out:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -64,16 +91,14 @@ class Programs:
                 start_new_session=True,  # Ctrl-C reaches the demo alone, which ends them in order
                 preexec_fn=self._die_with_parent,
             )
-        self._running.append(Program(name, process, log))
+        return Program(name, command, env, process, log)
 
     def check(self) -> None:
         """Raise Failure when a program has ended: which one, and how its log ends."""
         for program in self._running:
-            code = program.process.poll()
-            if code is not None:
-                ended = f"signal {-code}" if code < 0 else f"exit code {code}"
+            if program.ending is not None:
                 raise Failure(
-                    f"The program {program.name} has ended ({ended}); its log ends:\n"
+                    f"The program {program.name} has ended ({program.ending}); its log ends:\n"
                     f"{tail(program.log)}",
                     f"See {program.log}",
                 )
@@ -83,10 +108,13 @@ class Programs:
         return "\n".join(f"--- {each.log}\n{tail(each.log, 5)}" for each in self._running)
 
     def _on_child(self, number: int, frame: FrameType | None) -> None:
-        self.check()
+        if not self._starts_again:
+            self.check()
 
     def _die_with_parent(self) -> None:
         self._libc.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != self._pid:  # it died before we asked to be told
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _stop(self) -> None:
         for program in reversed(self._running):

@@ -145,7 +145,8 @@ def test_a_broker_away_at_the_start_is_waited_for(programs, tmp_path, mosquitto)
         f"broker: {{url: 'mqtt://127.0.0.1:{mosquitto.port}'}}\n"
     )
     cloud = programs.python("cloud", path)
-    url = f"http://127.0.0.1:{re.search('port: ([0-9]+)', path.read_text())[1]}"
+    (port,) = re.findall("http: {port: ([0-9]+)", path.read_text())
+    url = f"http://127.0.0.1:{port}"
     missing = cloud.wait_for_http(f"{url}/readyz", status=503)
     assert b"no session with the broker" in missing
     mosquitto.start()

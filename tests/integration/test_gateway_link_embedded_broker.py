@@ -45,7 +45,7 @@ async def test_it_ends_with_us(tmp_path):
     broker = EmbeddedBroker(tmp_path, 0)
     async with running(broker):
         pid = broker.pid
-    assert not psutil.pid_exists(pid)
+    assert pid is not None and not psutil.pid_exists(pid)
 
 
 async def test_it_listens_on_loopback_only(tmp_path):
@@ -60,6 +60,7 @@ async def test_killed_it_comes_back_on_the_same_port(tmp_path):
     broker = EmbeddedBroker(tmp_path, 0)
     async with running(broker):
         port, pid = broker.port, broker.pid
+        assert pid is not None
         os.kill(pid, signal.SIGKILL)
         await wait_until_async(lambda: broker.pid != pid and accepts(port))
     assert EmbeddedBroker(tmp_path, 0)._kept_port() == port

@@ -14,7 +14,7 @@ from tests.kit.brokers import Mosquitto
 from tests.kit.waiting import wait_until_async
 
 
-class Inbox(list):
+class Inbox(list[tuple[str, bytes]]):
     def deliver(self, topic, payload):
         self.append((topic, payload))
 
@@ -38,7 +38,7 @@ async def test_every_shard_is_subscribed_and_delivers(broker):
     """On NATS this is what its max_ack_pending decides."""
     inbox = Inbox()
     session = session_on(broker, inbox)
-    topics_by_shard = {}
+    topics_by_shard: dict[str, str] = {}
     number = 0
     while len(topics_by_shard) < 32:
         address = Address(OrgId("default"), GatewayId(f"g{number}"))

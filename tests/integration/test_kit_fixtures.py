@@ -8,7 +8,7 @@ from tests.kit.processes import REPOSITORY
 STORY = """
 import pytest
 
-@pytest.mark.row("A1")
+@pytest.mark.row("C9")
 def test_that_fails(programs):
     program = programs.start("gateway", "echo", "link is down")
     program.wait()

@@ -103,4 +103,4 @@ def test_the_will_of_a_gateway_is_bound_by_the_same_rules(broker):
 
 
 def test_every_setting_of_the_file_is_known_to_this_mosquitto(broker):
-    assert "Error" not in broker.program.output()
+    assert "Error:" not in broker.program.output()

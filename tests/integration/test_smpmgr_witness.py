@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,8 +47,9 @@ class Witness:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def status(self) -> dict:
-        return json.loads(self._status.read_text())["devices"][self._device]
+    def status(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self._status.read_text())["devices"][self._device]
+        return told
 
     def listed(self) -> list[tuple[str, bool, bool]]:
         """Version, confirmed, active of every slot, as smpmgr prints them."""
@@ -73,7 +75,7 @@ def sim(tmp_path, programs):
 
 
 @pytest.fixture
-def image(tmp_path) -> Path:
+def image(tmp_path: Path) -> Path:
     path = tmp_path / "pump-2.4.1.bin"
     path.write_bytes(build_image("2.4.1", 12000, seed=7))
     return path

@@ -81,7 +81,7 @@ def _routes(routes: Sequence[Any], prefix: str) -> Iterator[list[str]]:
     for route in routes:
         if isinstance(route, APIRoute) and route.include_in_schema:
             text = " ".join((route.description or route.name.replace("_", " ")).split())
-            for method in sorted(route.methods):
+            for method in sorted(route.methods or ()):
                 yield [f"`{method} {prefix}{route.path}`", text[:1].upper() + text[1:]]
 
 

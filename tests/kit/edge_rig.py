@@ -44,6 +44,10 @@ class FakeDevice:
     slow_s: float = 0.1
     opened: int = 0
 
+    @property
+    def is_away(self) -> bool:
+        return False
+
     async def open(self) -> DeviceFacts:
         await asyncio.sleep(0.01)
         if self.silent:

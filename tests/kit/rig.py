@@ -118,7 +118,7 @@ class Rig:
     def start_cloud(self) -> None:
         """Start the cloud, again if need be, and return once it says that it is ready."""
         if self._cloud is None:
-            words = [self._config, "--token-file", self._token_file]
+            words: list[str | Path] = [self._config, "--token-file", self._token_file]
             self._cloud = self.programs.python("cloud", *words, name="cloud")
         else:
             self._cloud.start()

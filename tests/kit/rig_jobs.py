@@ -64,13 +64,18 @@ def command_job(
     }
 
 
-def ask(name: str, step_id: str | None = None, **parameters: Any) -> dict[str, Any]:
+def ask(
+    name: str, step_id: str | None = None, timeout: str | None = None, **parameters: Any
+) -> dict[str, Any]:
     """A step that sends a command of the device's profile."""
-    given: dict[str, Any] = {"name": name}
+    step: dict[str, Any] = {"uses": "device.command", "with": {"name": name}}
+    if step_id:
+        step["id"] = step_id
+    if timeout:
+        step["timeout"] = timeout
     if parameters:
-        given["parameters"] = parameters
-    step: dict[str, Any] = {"uses": "device.command", "with": given}
-    return {"id": step_id, **step} if step_id else step
+        step["with"]["parameters"] = parameters
+    return step
 
 
 def delay(duration: str) -> dict[str, Any]:

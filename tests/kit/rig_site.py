@@ -1,6 +1,7 @@
 """One gateway of a rig: its process, its simulated devices, and its uplink that may fail."""
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -72,7 +73,7 @@ class Simulator:
     def status(self) -> dict[str, Truth]:
         """What is true of each device now: asked for, not what it was a moment ago."""
         before = self._written_at()
-        self.program._signal(signal.SIGUSR1)
+        os.kill(self.program.pid, signal.SIGUSR1)
         wait_until(lambda: self._written_at() != before, 20, "the simulator's status file")
         devices: dict[str, Truth] = json.loads(self._status_file.read_text())["devices"]
         return devices

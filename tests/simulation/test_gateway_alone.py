@@ -1,15 +1,19 @@
 """A gateway alone against a fake cloud, in virtual time: bad weather, and what must hold."""
 
 import asyncio
+import contextlib
+import json
 import random
+import sqlite3
 
 import pytest
 
-from contract.lifecycle import TaskStatus
+from contract.lifecycle import StepStatus, TaskStatus
 from contract.messages import Welcome
 from contract.topics import Kind
+from gateway.actions import flow
 from tests.kit.attempts import a_body, a_step, an_offer
-from tests.kit.edge_rig import EdgeRig
+from tests.kit.edge_rig import CommandOnce, EdgeRig
 from tests.kit.fake_cloud import FakeCloud, Weather
 from tests.kit.virtual_time import run_in_virtual_time
 from tests.kit.waiting import wait_until_async
@@ -259,3 +263,52 @@ def test_a_clean_end_leaves_the_step_to_be_taken_up(tmp_path):
     run_in_virtual_time(story())
     (task,) = rig.cloud.tasks.values()
     assert task.status is TaskStatus.SUCCEEDED
+
+
+class SeesTheJournal(CommandOnce):
+    """Notes what the journal holds of the task at the moment its device would be asked."""
+
+    def __init__(self, rig, folder):
+        super().__init__(rig.devices)
+        self.seen = []
+        self._file = folder / "journal.db"
+
+    async def perform(self, call, reach):
+        with contextlib.closing(sqlite3.connect(self._file)) as journal:
+            ((snapshot,),) = journal.execute("SELECT snapshot FROM tasks")
+        steps = {
+            step["id"]: step.get("status", "pending") for step in json.loads(snapshot)["steps"]
+        }
+        self.seen.append((call.step, steps))
+        return await super().perform(call, reach)
+
+
+def test_steps_that_touch_nothing_are_saved_with_the_next_that_does_before_it_acts(tmp_path):
+    rig = a_rig(
+        tmp_path,
+        a_step("first"),
+        a_step("set", "flow.set", **{"with": {"values": {"old": "{{ steps.first.status }}"}}}),
+        a_step("second"),
+        a_step("check", "flow.check", **{"with": {"that": "steps.set.result.old == 'succeeded'"}}),
+        a_step("note", "flow.log", **{"with": {"text": "all is well"}}),
+        devices=1,
+    )
+    rig.actions["device.command"] = command = SeesTheJournal(rig, tmp_path)
+    rig.actions |= flow.ACTIONS
+    offer_all(rig, 1)
+
+    async def story():
+        async with rig.running():
+            await wait_until_async(lambda: rig.cloud.all_ended, 300)
+
+    run_in_virtual_time(story())
+    (task,) = rig.cloud.tasks.values()
+    assert [step.status for step in task.snapshot.steps] == [StepStatus.SUCCEEDED] * 5
+    assert any("all is well" in text for text in rig.cloud.logs.values())
+    (_, before), (_, between) = command.seen
+    assert before["first"] == "running"
+    assert (between["first"], between["set"], between["second"]) == (
+        "succeeded",
+        "succeeded",
+        "running",
+    )

@@ -6,9 +6,8 @@ import os
 import pytest
 
 from tests.kit.mqtt_client import MqttClient
-from tests.kit.rig_jobs import command_job, firmware_job
+from tests.kit.rig_jobs import ask, command_job, firmware_job
 from tests.kit.rig_site import mqtt, smp
-from tests.kit.waiting import wait_until
 
 
 @pytest.mark.row("E6", "E11")
@@ -36,7 +35,7 @@ def test_a_device_that_refuses_the_image_says_so_in_its_task(rig):
     run = rig.start(firmware_job())
     rig.finish(run, "partially_succeeded")
 
-    failure = rig.attempts(run, "pump-1")[-1].failure
+    failure = rig.task(run, "pump-1").failure
     assert (failure.code, failure.step) == ("image_refused", "upload")
     assert "29" in failure.text  # the device's own code
     assert failure.sentence and failure.help
@@ -61,26 +60,30 @@ def test_changed_bytes_never_reach_a_device(rig):
 
 
 @pytest.mark.row("E3")
-def test_nonsense_from_a_device_stops_nobody(rig):
-    site = rig.add_gateway("north", [mqtt("meter-1"), mqtt("meter-2"), smp("pump-1")])
+def test_nonsense_from_a_device_costs_its_own_task_alone(rig):
+    silent = mqtt("meter-3", faults={"silences": [{"after_requests": 1}]})
+    site = rig.add_gateway("north", [mqtt("meter-1"), silent, smp("pump-1")], patience="1s")
+    steps = [ask("version", timeout="2s")]
     with MqttClient("vandal", site.local_port) as vandal:
-        vandal.subscribe("dev/+/cmd")
-        for topic in ("dev/meter-1/reply", "dev/meter-1/online", "dev/meter-1/status"):
-            for payload in (b"", b"{", b"\xff\xfe\x00", b"[1, 2]", b'"x"', b"[" * 20_000):
-                vandal.publish(topic, payload)
-        run = rig.start(command_job(attempts=2))
-        wait_until(lambda: vandal.messages)
-        for topic, payload in list(vandal.messages):
-            asked = json.loads(payload)
-            # An answer of the wrong shape to the right question, and one to no question.
-            reply = topic.replace("/cmd", "/reply")
-            vandal.publish(reply, json.dumps({"id": "nobody", "ok": True}).encode())
-            vandal.publish(reply, json.dumps({"id": asked["id"], "ok": "perhaps"}).encode())
-        ended = rig.finish(run, None)
+        vandal.subscribe("dev/meter-3/cmd")
+        for device in ("meter-1", "meter-3"):
+            for topic in ("reply", "online", "status"):
+                for payload in (b"", b"{", b"\xff\xfe\x00", b"[1, 2]", b'"x"', b"[" * 20_000):
+                    vandal.publish(f"dev/{device}/{topic}", payload)
+        run = rig.start(command_job(steps=steps))
+        (first, *_) = vandal.wait_for(1)
+        asked = json.loads(first[1])
+        for answer in ({"id": "nobody", "ok": True}, [asked["id"]], {"id": asked["id"]}):
+            vandal.publish("dev/meter-3/reply", json.dumps(answer).encode())
+        rig.finish(run, "partially_succeeded")
 
+    assert rig.task(run, "meter-1").status.value == "succeeded"
     assert rig.task(run, "pump-1").status.value == "succeeded"
-    assert rig.task(run, "meter-2").status.value == "succeeded" or ended
-    rig.finish(rig.client.jobs.run("command").id)
+    failed = rig.task(run, "meter-3")
+    assert failed.status.value == "failed"
+    assert failed.failure.code in ("device_unreachable", "reply_garbled", "step_timed_out")
+    again = rig.client.jobs.run("command", query={"id": {"$ne": "meter-3"}}).id
+    rig.finish(again)
 
 
 @pytest.mark.row("E3")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.kit.rig_jobs import NEW_VERSION, OLD_VERSION, firmware_job
+from tests.kit.rig_jobs import NEW_VERSION, firmware_job
 from tests.kit.rig_site import mqtt, smp
 
 STEPS = ["upload", "test", "reset", "wait", "verify", "confirm"]
@@ -32,7 +32,7 @@ def test_every_device_ends_with_the_new_version_confirmed(
     assert (ended.counts.succeeded, ended.counts.total) == (6, 6)
     assert ended.started_at is not None and ended.ended_at is not None
     for task in rig.tasks(run):
-        assert rig.truth(task.device)["version"] == NEW_VERSION != OLD_VERSION
+        assert rig.truth(task.device)["version"] == NEW_VERSION
         steps = rig.attempts(run, task.device)[0].steps
         assert [step.id for step in steps] == STEPS
         assert all(step.started_at and step.completed_at for step in steps)

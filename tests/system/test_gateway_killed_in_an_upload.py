@@ -3,7 +3,7 @@
 import pytest
 
 from tests.kit.rig_jobs import firmware_job
-from tests.kit.rig_site import smp
+from tests.kit.rig_site import mqtt, smp
 
 CHUNKS_BEFORE = 12
 
@@ -57,3 +57,17 @@ def test_a_gateway_that_ends_in_good_order_goes_on_as_well(rig):
 
     assert site.devices.device("pump-1")["counters"]["bytes_written"] == len(image)
     assert rig.task(run, "pump-1").tries == 1
+
+
+@pytest.mark.row("E1", "E3", "E6")
+def test_a_device_that_flashes_on_its_own_is_found_where_it_is(rig):
+    site = rig.add_gateway("north", [mqtt("meter-1", flash_time="2s")])
+    rig.push_image()
+    run = rig.start(firmware_job())
+    site.devices.wait_for("meter-1", "chunks_received", 1)  # fetched: now it writes
+
+    site.restart()
+    rig.finish(run)
+
+    assert site.devices.device("meter-1")["counters"]["boots"] == 2
+    assert rig.task(run, "meter-1").tries == 1

@@ -103,10 +103,15 @@ def get_task(session: Session, org: str, task: str, now: int) -> TaskDetail:
         .all()
     )
     names = step_names(of_run, row.steps)
+    shown = [_attempt(attempt, names) for attempt in attempts]
+    fields = _task(session, row, of_run, totals, now)
+    newest = shown[0].failure if shown else None
+    if newest is not None and row.failure_code == newest.code:
+        fields["failure"] = newest  # it also names the step
     return TaskDetail(
-        **_task(session, row, of_run, totals, now),
+        **fields,
         input=task_input(session, of_run, row.ordinal, names[0]),
-        attempts=[_attempt(attempt, names) for attempt in attempts],
+        attempts=shown,
         log=logs.of_task(session, org, row.run, row.ordinal),
     )
 

@@ -103,7 +103,7 @@ def _of_open(session: Session, task: Any, now: int) -> str | None:
         return "gateway_offline"
     if task.status == T.OFFERED:
         return "in_conflict" if gateway.in_conflict(now) else "acceptance"
-    return task.waiting_for or "device_asleep"
+    return task.waiting_for or "opening"
 
 
 def _of_due(session: Session, task: Any, run: RunRow, totals: Totals, now: int) -> str:

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from contract.http.runs import Run
 from contract.http.tasks import Task
+from contract.lifecycle import TaskStatus
 from contract.messages import Failure, TaskSnapshot
 from tests.integration.api.conftest import JOB
 
@@ -105,7 +106,8 @@ async def test_a_run_is_cancelled_once_and_for_all(api):
 async def test_tasks_pages_hold_every_task_once(api):
     await api.join("north", 7)
     run = await api.start(await api.save_job())
-    seen, cursor = [], None
+    seen: list[str] = []
+    cursor = None
     while True:
         query = {"limit": 3} | ({"cursor": cursor} if cursor else {})
         page = (await api.get(f"/runs/{run}/tasks", params=query)).json()
@@ -129,7 +131,8 @@ async def finish(api, fail=0):
         failure = Failure(code="device_refused", text="=1+1, it said") if number < fail else None
         snapshot = TaskSnapshot(
             task=task.task, attempt=task.attempt, revision=1, begun=True,
-            status="failed" if failure else "succeeded", failure=failure, result={"n": number},
+            status=TaskStatus.FAILED if failure else TaskStatus.SUCCEEDED,
+            failure=failure, result={"n": number},
         )  # fmt: skip
         await api.report(address, snapshot)
     return len(offered)

@@ -52,15 +52,16 @@ def test_both_images_are_real_and_signed(tmp_path: Path):
     assert str(header.version).startswith("2.4.1")
 
 
-def a_demo(folder: Path, body: str) -> subprocess.Popen[str]:
+def a_demo(folder: Path, body: str, *, stays: bool = False) -> subprocess.Popen[str]:
     """A process that starts a child, which starts another, as the cloud does its broker."""
+    again = "[print(news, flush=True) for news in programs.start_again()]; " if stays else ""
     code = (
-        "import sys, signal\nfrom pathlib import Path\n"
+        "import sys, time\nfrom pathlib import Path\n"
         "from roundsman.cli.demo_programs import Programs\n"
         f"with Programs(Path({str(folder)!r})) as programs:\n"
         f"    programs.start('cloud', [sys.executable, '-c', {body!r}], {{}})\n"
         "    print('started', flush=True)\n"
-        "    while True: signal.pause()\n"
+        f"    while True: {again}time.sleep(0.05)\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -99,6 +100,18 @@ def test_a_program_that_ends_is_named_with_the_tail_of_its_log(tmp_path: Path):
     err = close(demo)
     assert demo.returncode == 1
     assert "The program cloud has ended (exit code 1); its log ends:\nthe disk is full" in err
+
+
+def test_a_demo_that_stays_starts_again_what_was_killed(tmp_path: Path):
+    demo = a_demo(tmp_path, SLEEP, stays=True)
+    (child,) = family(demo, 1)
+    child.kill()
+    wait_until(lambda: child not in psutil.Process(demo.pid).children())
+    (second,) = family(demo, 1)
+    assert second.pid != child.pid
+    demo.send_signal(signal.SIGTERM)
+    said, _ = demo.communicate(timeout=20)
+    assert "cloud has ended (signal 9) and is started again" in said
 
 
 def test_the_demo_needs_no_terminal_and_says_which_port_is_taken(tmp_path: Path):

@@ -133,7 +133,7 @@ def test_a_forced_cancel_ends_unconfirmed_and_keeps_the_device(world: World):
     world.cancel(run, force=True)
     world.now += 301_000
     assert world.settle(run).status is RunStatus.CANCELLED
-    assert world.task(task.task).failure.code == "unconfirmed"  # type: ignore[union-attr]
+    assert world.task(task.task).failure.code == "unconfirmed"
     assert world.sql("SELECT held_by FROM devices") == [(task.task,)]
     world.report("berlin", snapshot(task, "succeeded", 2))
     assert world.sql("SELECT held_by FROM devices") == [(None,)]

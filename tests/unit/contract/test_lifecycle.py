@@ -58,8 +58,8 @@ def test_only_retry_failed_leaves_an_end() -> None:
     assert TASK_MOVES[TaskStatus.SUCCEEDED] == TASK_MOVES[TaskStatus.CANCELLED] == frozenset()
     for status in (TaskStatus.FAILED, TaskStatus.TIMED_OUT):
         assert TASK_MOVES[status] == {TaskStatus.RESCHEDULED}
-    for status in RUN_ENDS:
-        assert RUN_MOVES[status] <= {RunStatus.RUNNING}
+    for end in RUN_ENDS:
+        assert RUN_MOVES[end] <= {RunStatus.RUNNING}
     for step in STEP_ENDS:
         assert STEP_MOVES[step] == frozenset()
 

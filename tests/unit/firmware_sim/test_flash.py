@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,9 @@ def uploaded(flash: Flash, image: bytes = NEW, firmware=ZEPHYR_4_4) -> Flash:
     offset = 0
     while offset < len(image):
         piece = image[offset : offset + 400]
-        start = {} if offset else {"total": len(image), "sha256": hashlib.sha256(image).digest()}
+        start: dict[str, Any] = (
+            {} if offset else {"total": len(image), "sha256": hashlib.sha256(image).digest()}
+        )
         flash, answer = receive(flash, Chunk(offset, piece, **start), firmware)
         assert isinstance(answer, Wanted)
         offset = answer.offset

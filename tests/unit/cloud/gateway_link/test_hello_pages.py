@@ -2,6 +2,7 @@
 
 from cloud.gateway_link.hello_pages import HelloPages
 from contract.ids import GatewayId, OrgId
+from contract.lifecycle import TaskStatus
 from contract.messages import Hello, InventoryDevice, TaskMark
 from contract.topics import Address
 
@@ -17,7 +18,7 @@ def page(number, of, nonce="n1"):
         journal="j1",
         instance="i1",
         devices=[InventoryDevice(id=f"device-{number}")],
-        tasks=[TaskMark(task=f"run-{number}", attempt=1, revision=1, status="running")],
+        tasks=[TaskMark(task=f"run-{number}", attempt=1, revision=1, status=TaskStatus.RUNNING)],
     )
 
 

@@ -1,6 +1,7 @@
 """Messages on their way out: numbered, and lost rather than waited for."""
 
 import asyncio
+from functools import partial
 
 from cloud.gateway_link.postman import MAX_WAITING, Postman
 from contract.ids import GatewayId, OrgId
@@ -27,7 +28,7 @@ async def test_the_counter_grows_over_messages_and_over_restarts():
         return True
 
     for start in (1_000, 1_001):  # the second process starts a millisecond later
-        await post_one(Postman(publish, lambda start=start: start))
+        await post_one(Postman(publish, partial(int, start)))
     assert sent == [(NORTH.topic(Kind.RECEIPT), 1_000), (NORTH.topic(Kind.RECEIPT), 1_001)]
 
 

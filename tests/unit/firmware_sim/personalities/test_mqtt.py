@@ -10,6 +10,7 @@ from firmware_sim.faults import Faults, Silence, TestBoot
 from firmware_sim.flash import fresh
 from firmware_sim.images import build_image
 from firmware_sim.personalities.mqtt import (
+    Action,
     Disconnect,
     Fetch,
     MqttPersonality,
@@ -29,7 +30,7 @@ class Session:
         self.device = Device(Identity("meter-1", "meter"), fresh(OLD, 65536), Faults(**faults))
         self.personality = MqttPersonality(self.device, MqttSettings())
         self.personality.boot(0.0)
-        self.effects = []
+        self.effects: list[Action] = []
 
     def ask(self, command, **more):
         request = {"id": "c1", "command": command, **more}

@@ -9,7 +9,14 @@ from firmware_sim.device import Device, Identity
 from firmware_sim.faults import Faults, Silence, TestBoot, Unplug
 from firmware_sim.flash import fresh
 from firmware_sim.images import build_image
-from firmware_sim.personalities.smp import CutLine, Reboot, Send, SmpPersonality, SmpSettings
+from firmware_sim.personalities.smp import (
+    Action,
+    CutLine,
+    Reboot,
+    Send,
+    SmpPersonality,
+    SmpSettings,
+)
 
 OLD = build_image("1.0.0", 2000, seed=1)
 NEW = build_image("2.0.0", 3000, seed=2)
@@ -27,13 +34,13 @@ class Line:
         self.reader = smp.FrameReader()
         self.sequence = 0
         self.now_s = 0.0
-        self.actions = []
+        self.actions: list[Action] = []
         self.boot()
 
     def boot(self) -> bytes:
         banner = self.personality.boot(self.now_s)
         self.now_s += self.device.boot_time_s + 0.01
-        return b"".join(action.data for action in banner)
+        return b"".join(action.data for action in banner if isinstance(action, Send))
 
     def send(self, data: bytes) -> list[smp.SmpFrame | smp.TextLine]:
         self.now_s += 0.1
@@ -59,7 +66,7 @@ class Line:
         while (offset := self.ask(chunk).payload["off"]) < len(image):
             chunk = smp.upload_next(offset, image[offset : offset + 200])
 
-    def slots(self) -> list[tuple]:
+    def slots(self) -> list[tuple[object, ...]]:
         found = smp.image_slots(self.ask(smp.state_read()).payload)
         return [
             (each.slot, each.version, each.active, each.confirmed, each.pending, each.permanent)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from contract.documents import DocumentInvalid, load
 from gateway.domain.profiles import (
@@ -24,7 +25,7 @@ commands:
 """
 
 
-def scope(**more):
+def scope(**more: JsonValue) -> dict[str, JsonValue]:
     return {"device": "d1", "vars": {"prefix": "dev"}, "request": "r1", "parameters": {}, **more}
 
 
@@ -54,25 +55,26 @@ def test_only_the_matching_message_is_the_answer():
     assert answer_in(reply, scope(), {"id": "r2", "ok": True, "result": 1}) is None
     assert answer_in(reply, scope(), "half a mess") is None
     assert answer_in(reply, scope(), {"id": "r1", "ok": True, "result": 1}) == Accepted(1)
-    refused = {"id": "r1", "ok": False, "code": "busy", "error": "not now"}
+    refused: JsonValue = {"id": "r1", "ok": False, "code": "busy", "error": "not now"}
     assert answer_in(reply, scope(), refused) == Declined("busy", "not now")
 
 
 def test_text_payloads_and_any_message_as_answer():
     profile = load(PLAIN, Profile, "plain")
     state = profile.command("state")
-    assert state is not None
+    assert state is not None and state.reply is not None
     assert profile.command("other") is None
-    assert request_of(state, scope(vars=profile.vars)) == ("tele/d1/get", b"?")
+    assert request_of(state, scope(vars=dict(profile.vars))) == ("tele/d1/get", b"?")
     assert answer_in(state.reply, scope(), "on") == Accepted("on")
 
 
 def test_news_say_how_far_and_how_it_ended():
     upload = load(PROFILES[0].read_text(), Profile, "demo").firmware.upload
+    assert upload.progress is not None
     on_the_way = news_in(upload.progress, scope(), {"state": "downloading", "progress": 40})
     assert (on_the_way.percent, on_the_way.note, on_the_way.end) == (40, "downloading", None)
     assert isinstance(news_in(upload.progress, scope(), {"state": "staged"}).end, Accepted)
-    failed = {"state": "failed", "code": "digest_wrong", "error": "not it"}
+    failed: JsonValue = {"state": "failed", "code": "digest_wrong", "error": "not it"}
     assert news_in(upload.progress, scope(), failed).end == Declined("digest_wrong", "not it")
     assert news_in(upload.progress, scope(), {"state": "running"}) is None
     assert news_in(upload.progress, scope(), "noise") is None
