@@ -48,8 +48,8 @@ def numbers(session: Session, count: int) -> str:
     """A subquery `n` with the numbers from 0 to `count`, without it."""
     if is_sqlite(session):
         return (
-            f"(WITH RECURSIVE c(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM c WHERE n < {count - 1})"
-            " SELECT n FROM c) AS s"
+            "(WITH RECURSIVE c(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM c "
+            f"WHERE n < {count - 1}) SELECT n FROM c) AS s"
         )
     return f"(SELECT generate_series(0, {count - 1}) AS n) AS s"
 

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from sqlalchemy import text
+from sqlalchemy.orm import defer
 from sqlmodel import col, select
 
 from cloud.domain.counts import Totals
@@ -89,7 +90,9 @@ def list_runs(
     by_id = {
         row.id: row
         for row in session.execute(
-            of_org(RunRow, org).where(col(RunRow.id).in_([key.id for key in page]))
+            of_org(RunRow, org)
+            .where(col(RunRow.id).in_([key.id for key in page]))
+            .options(*_UNREAD)
         ).scalars()
     }
     totals = counts.totals(session, by_id)
@@ -98,6 +101,10 @@ def list_runs(
     return Page(items=items, next_cursor=cursors.encode(last_key, filters) if last_key else None)
 
 
+# Texts of any size that no list shows.
+_UNREAD: Final = [
+    defer(getattr(RunRow, name), raiseload=True) for name in ("document", "context", "query")
+]
 _HAS_ERRORS: Final = (
     "(runs.has_errors OR (runs.ended_at IS NULL AND EXISTS (SELECT 1 FROM run_counts c "
     "WHERE c.run = runs.id GROUP BY c.run HAVING sum(c.failed) + sum(c.timed_out) > 0)))"
