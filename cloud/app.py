@@ -38,6 +38,7 @@ from cloud.coordinator.changes import Changes
 from cloud.coordinator.live import RunFeeds
 from cloud.coordinator.loops import Loops
 from cloud.coordinator.operating import Operator
+from cloud.coordinator.secrets import Vault, new_key
 from cloud.coordinator.services import DoorLimits, Services
 from cloud.errors import SettingsInvalid
 from cloud.gateway_link.central_gateway import CentralGateway
@@ -140,8 +141,14 @@ class _Cloud:
             on_open=self._on_open,
         )
         self._postman = Postman(self._session.publish, clock)
+        vault = Vault(_secrets_key(settings))
         self._sender = Sender(
-            database, self._postman, clock, lambda: self._session.is_open, self._feeds.touch_tasks
+            database,
+            self._postman,
+            clock,
+            lambda: self._session.is_open,
+            self._feeds.touch_tasks,
+            secrets=vault.of_runs,
         )
         self._receiver = Receiver(
             database,
@@ -169,6 +176,7 @@ class _Cloud:
             address=self._address,
             new_secret=new_secret,
             not_ready=self._not_ready,
+            vault=vault,
             limits=DoorLimits(
                 max_artifact_bytes=limits.max_artifact_bytes,
                 max_body_bytes=limits.max_body_bytes,
@@ -325,6 +333,19 @@ async def _first_start(database: Database, token_file: Path | None) -> None:
     if token_file is not None:
         _write_whole(token_file, f"{token}\n", 0o600)
     _say(f"administrator token, shown only this once: {token}")
+
+
+def _secrets_key(settings: CloudSettings) -> bytes:
+    """The key that seals secrets: a file of its owner alone. Raises SettingsInvalid."""
+    path = settings.secrets_key_file or settings.data_dir / "secrets.key"
+    try:
+        if settings.secrets_key_file is None and not path.exists():
+            _write_whole(path, new_key(secrets.token_bytes(32)).decode(), 0o600)
+        key = path.read_bytes().strip()
+        Vault(key)
+    except (OSError, ValueError) as error:
+        raise SettingsInvalid(f"secrets_key_file: {path}: {error}") from None
+    return key
 
 
 def _holder(data_dir: Path) -> str:

@@ -156,6 +156,12 @@ class CloudSettings(Section):
         description="`sqlite:///path` or `postgresql+psycopg://user@host/name`; "
         "none is SQLite in `data_dir`.",
     )
+    secrets_key_file: Path | None = Field(
+        default=None,
+        description="File with the key that seals secrets, 32 bytes in base64 for URLs; none makes "
+        "one in `data_dir`. Without it no secret can be read again: back it up, apart from the "
+        "database.",
+    )
     http: HttpSettings = Field(default=HttpSettings(), description="The API and the console.")
     broker: BrokerSettings = Field(default=BrokerSettings(), description="The MQTT broker.")
     central_gateway: CentralGatewaySettings = Field(

@@ -306,7 +306,11 @@ class ArtifactRef(Part):
 
 
 class JobBody(Part):
-    """What all tasks of a run share; named by its hash, and sent once in each message of offers."""
+    """What all tasks of a run share; named by its hash, and sent once in each message of offers.
+
+    `secrets` are for this gateway's memory and its sealed journal: they are no part of what the
+    hash names, and stand in no report, result or log.
+    """
 
     run: Id
     hash: Word
@@ -317,6 +321,7 @@ class JobBody(Part):
     context: dict[str, JsonValue] = Field(default_factory=dict)
     artifacts: dict[str, ArtifactRef] = Field(default_factory=dict)
     keep_response: bool = True
+    secrets: dict[str, str] = Field(default_factory=dict)
     acknowledge: OfferedAcknowledge | None = None
 
 

@@ -24,6 +24,7 @@ from cloud.api import (
     previews,
     run_reports,
     runs,
+    secrets,
     tasks,
     users,
 )
@@ -55,6 +56,7 @@ V1: Final[tuple[APIRouter, ...]] = (
     data_tables.router,
     previews.router,
     operations.router,
+    secrets.router,
     artifacts.router,
     events.router,
 )

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -30,6 +30,8 @@ from contract.lifecycle import TaskStatus
 from contract.messages import CancelItem, Failure, JobBody, OfferedTask
 from contract.topics import Address
 
+# The secrets that runs use, by run and name.
+SecretsOf = Callable[[Session, Iterable[str]], Mapping[str, Mapping[str, str]]]
 # What one tick looks at, over all runs: about 100 ms of one transaction.
 LOOKED_AT: Final = 1_000
 SHARE: Final = 100
@@ -204,6 +206,7 @@ def offers_to_send(
     *,
     resend_after: int = RESEND_AFTER_MS,
     silence: int = SILENCE_MS,
+    secrets: SecretsOf | None = None,
     limit: int = 1_000,
 ) -> list[Offering]:
     """Everything in `offered` that its gateway, in session, has to hear now or again.
@@ -216,6 +219,10 @@ def offers_to_send(
         run: JobBody.model_validate_json(text)
         for run, text in dispatching.bodies(session, {row.run for row in rows}).items()
     }
+    if secrets is not None and bodies:
+        # Here alone: what is stored of a run, its body above all, never holds a secret.
+        for run, values in secrets(session, bodies).items():
+            bodies[run] = bodies[run].model_copy(update={"secrets": values})
     of_lists = {
         name: JobBody.model_validate_json(text)
         for name, text in dispatching.bodies_of_lists(session, rows).items()

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from cloud.coordinator import armed, control, items, serial
 from cloud.coordinator.access import Caller
 from cloud.coordinator.contexts import check_context
+from cloud.coordinator.secrets import names_for
 from cloud.coordinator.targets import resolve
 from cloud.domain import runs as rules
 from cloud.domain.counts import Deltas, ended_status
@@ -119,6 +120,7 @@ def _frozen(
         continuous=document.targets.continuous,
         itemized=document.targets.items is not None,
         target_table=found.table,
+        secrets=names_for(session, caller.org, steps),
         query=to_json(queries.to_json(found.query)),
         context=to_json(context),
         body=body.model_dump_json(by_alias=True, exclude_defaults=True),

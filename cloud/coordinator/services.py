@@ -8,6 +8,7 @@ from datetime import timedelta
 from cloud.artifacts.base import ArtifactStore
 from cloud.coordinator.changes import Changes
 from cloud.coordinator.live import RunFeeds
+from cloud.coordinator.secrets import Vault
 from cloud.storage.database import Database
 
 
@@ -39,6 +40,7 @@ class Services:
     new_id: Callable[[], str]
     new_secret: Callable[[], str]
     not_ready: Callable[[], list[str]]
+    vault: Vault
     address: Callable[[], str] = str
     limits: DoorLimits = field(default_factory=DoorLimits)
     version: str = ""

@@ -11,7 +11,7 @@ import structlog
 
 from cloud import metrics
 from cloud.coordinator import dispatch
-from cloud.coordinator.dispatch import Cancelling, Offering
+from cloud.coordinator.dispatch import Cancelling, Offering, SecretsOf
 from cloud.errors import StorageFull, StorageUnavailable
 from cloud.gateway_link.postman import Clock, Postman
 from cloud.storage.database import Database
@@ -44,7 +44,9 @@ class Sender:
         clock: Clock,
         is_open: Callable[[], bool],
         on_offered: Callable[[Sequence[str]], None] = lambda tasks: None,
+        secrets: SecretsOf | None = None,
     ) -> None:
+        self._secrets = secrets
         self._database = database
         self._postman = postman
         self._clock = clock
@@ -76,7 +78,7 @@ class Sender:
         """Send what is due. Returns whether there may be more."""
         now = self._clock()
         cancels = await self._database.read(dispatch.cancels_to_send, now)
-        offers = await self._database.read(dispatch.offers_to_send, now)
+        offers = await self._database.read(dispatch.offers_to_send, now, secrets=self._secrets)
         if not cancels and not offers:
             return False
         sent: list[OfferedTask | CancelItem] = []

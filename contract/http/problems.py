@@ -40,6 +40,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "not_performed": (422, "This release does not perform that"),
     "image_invalid": (422, "The file is not a firmware image"),
     "unknown_artifact": (422, "The job names an artifact that does not exist"),
+    "unknown_secret": (422, "The job names a secret that does not exist"),
     "not_authenticated": (401, "A token is needed"),
     "not_permitted": (403, "The token does not allow this"),
     "not_found": (404, "There is no such thing"),

@@ -7,13 +7,17 @@ import httpx
 
 from contract.http.fleet import Version
 from roundsman._async.artifacts import Artifacts
+from roundsman._async.data_tables import Tables
 from roundsman._async.devices import Devices
 from roundsman._async.gateways import Gateways
+from roundsman._async.groups import Groups
 from roundsman._async.holds import Holds
 from roundsman._async.jobs import Jobs
 from roundsman._async.runs import Runs
+from roundsman._async.secrets import Secrets
 from roundsman._async.tasks import Tasks
 from roundsman._async.transport import Transport, parse
+from roundsman._async.users import Users
 
 
 class AsyncRoundsman:
@@ -47,6 +51,10 @@ class AsyncRoundsman:
         self.devices = Devices(self._transport)
         self.gateways = Gateways(self._transport)
         self.holds = Holds(self._transport)
+        self.groups = Groups(self._transport)
+        self.users = Users(self._transport)
+        self.tables = Tables(self._transport)
+        self.secrets = Secrets(self._transport)
         self.artifacts = Artifacts(self._transport)
 
     async def version(self) -> Version:

@@ -1,8 +1,14 @@
 """Devices, as their gateways last described them."""
 
 from collections.abc import AsyncIterator
+from typing import BinaryIO
+
+from pydantic import JsonValue
 
 from contract.http.fleet import Device
+from contract.http.runs import Run
+from contract.http.targets import EditDevice
+from roundsman._async import targets
 from roundsman._async.transport import Transport, parse
 
 
@@ -24,3 +30,20 @@ class Devices:
         """
         answer = await self._transport.send("POST", f"/devices/{device}/free", repeatable=True)
         return parse(answer, Device)
+
+    async def edit(self, device: str, edit: EditDevice) -> Device:
+        """Set tags and attributes, over those its gateway gives; a null takes one away."""
+        return await targets.edit(self._transport, f"/devices/{device}", edit, Device)
+
+    async def import_file(
+        self, content: bytes | BinaryIO, *, mode: targets.Mode = "keep_good"
+    ) -> Run:
+        """Set tags and attributes from CSV: columns id, tags.NAME, attributes.NAME."""
+        return await targets.import_file(self._transport, "/devices/import", content, mode)
+
+    async def export(self, *, query: JsonValue = None) -> Run:
+        return await targets.select(self._transport, "/devices/export", query, False)
+
+    async def delete(self, *, query: JsonValue = None, everything: bool = False) -> Run:
+        """Delete devices that no gateway owns."""
+        return await targets.select(self._transport, "/devices/delete", query, everything)

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 
 from contract.http.fleet import Gateway, GatewayWithToken, NewGateway
+from contract.http.targets import EditGateway
+from roundsman._async import targets
 from roundsman._async.transport import Transport, parse
 
 
@@ -25,3 +27,7 @@ class Gateways:
     def list(self, *, limit: int | None = None) -> AsyncIterator[Gateway]:
         """All gateways; `limit` is the size of a page."""
         return self._transport.items("/gateways", Gateway, {"limit": limit})
+
+    async def edit(self, gateway: str, edit: EditGateway) -> Gateway:
+        """Name it, set its type, tags and attributes; a null takes one away."""
+        return await targets.edit(self._transport, f"/gateways/{gateway}", edit, Gateway)

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from contract.http.history import DeletedJob, JobReferences
 from contract.http.jobs import Job
 from contract.http.runs import PauseRun, Run, StartRun
+from contract.http.targets import Preview, PreviewAsked
 from contract.job_document import JobDocument
 from roundsman._async.run_ids import new_run_id
 from roundsman._async.transport import Transport, parse
@@ -110,6 +111,26 @@ class Jobs:
     async def references(self, job: str) -> JobReferences:
         """Who has a trigger on the job, and apart from them who merely runs it."""
         return await self._transport.get(f"/jobs/{job}/references", JobReferences)
+
+    async def preview(
+        self,
+        job: str | JobDocument,
+        *,
+        context: Mapping[str, JsonValue] | None = None,
+        query: JsonValue = None,
+    ) -> Preview:
+        """What a run would be about now: of a job by its id, or of a document not yet saved."""
+        if isinstance(job, JobDocument):
+            content, media_type = _body(job)
+            headers = {"content-type": media_type}
+            answer = await self._transport.send(
+                "POST", "/preview", content=content, headers=headers
+            )
+            return parse(answer, Preview)
+        asked = PreviewAsked(context=None if context is None else dict(context), query=query)
+        return parse(
+            await self._transport.send("POST", f"/jobs/{job}/preview", body=asked), Preview
+        )
 
 
 def _body(document: JobDocument | str) -> tuple[bytes, str]:

@@ -46,6 +46,14 @@ class Artifacts:
         return self._transport.items("/artifacts", Artifact, {"limit": limit})
 
 
+def stream_of(
+    content: bytes | BinaryIO, progress: Callable[[int, int], object] | None = None
+) -> Iterator[bytes]:
+    """The bytes in chunks, from the beginning; a file has to be able to seek."""
+    size = len(content) if isinstance(content, bytes) else content.seek(0, os.SEEK_END)
+    return _chunks(content, size, progress)
+
+
 def _chunks(
     content: bytes | BinaryIO, size: int, progress: Callable[[int, int], object] | None
 ) -> Iterator[bytes]:

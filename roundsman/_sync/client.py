@@ -7,13 +7,17 @@ import httpx
 
 from contract.http.fleet import Version
 from roundsman._sync.artifacts import Artifacts
+from roundsman._sync.data_tables import Tables
 from roundsman._sync.devices import Devices
 from roundsman._sync.gateways import Gateways
+from roundsman._sync.groups import Groups
 from roundsman._sync.holds import Holds
 from roundsman._sync.jobs import Jobs
 from roundsman._sync.runs import Runs
+from roundsman._sync.secrets import Secrets
 from roundsman._sync.tasks import Tasks
 from roundsman._sync.transport import Transport, parse
+from roundsman._sync.users import Users
 
 
 class Roundsman:
@@ -47,6 +51,10 @@ class Roundsman:
         self.devices = Devices(self._transport)
         self.gateways = Gateways(self._transport)
         self.holds = Holds(self._transport)
+        self.groups = Groups(self._transport)
+        self.users = Users(self._transport)
+        self.tables = Tables(self._transport)
+        self.secrets = Secrets(self._transport)
         self.artifacts = Artifacts(self._transport)
 
     def version(self) -> Version:

@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Generator, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from contract.http import Page
 from contract.http.runs import CancelRun, ChangeRun, PauseRun, RetryRun, Run
 from contract.http.tasks import Task
 from contract.lifecycle import RUN_ENDS
+from roundsman._sync import targets
 from roundsman._sync.events import read_events
 from roundsman._sync.pause import pause
 from roundsman._sync.run_history import FIRST_LOOK_S, LONGEST_LOOK_S, RunHistory
@@ -25,6 +27,10 @@ class Runs(RunHistory):
     def tasks(self, run: str, *, limit: int | None = None) -> Iterator[Task]:
         """The tasks of a run in their order."""
         return self._transport.items(f"/runs/{run}/tasks", Task, {"limit": limit})
+
+    def download(self, run: str, path: Path) -> int:
+        """Write the file that an export has made; its size in bytes. Raises NotFound for none."""
+        return targets.download(self._transport, run, path)
 
     def cancel(self, run: str, *, reason: str = "", force: bool = False) -> Run:
         """Ask for an end: nothing starts any more, what is in flight completes.

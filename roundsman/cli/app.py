@@ -22,6 +22,10 @@ NOUNS: Final = {
     "gateways": "The edge processes.",
     "holds": "What nothing new may start on.",
     "emergency": "Stop everything new in the whole org, and release it.",
+    "groups": "Groups of devices or users.",
+    "users": "People whom jobs are about.",
+    "tables": "Data tables and their rows.",
+    "secrets": "Named secrets that steps use.",
     "artifacts": "Firmware images and other immutable files.",
     "doctor": "Check address, token and versions, and say what to do.",
 }

@@ -5,9 +5,21 @@ from typing import Annotated
 import typer
 
 from contract.http.fleet import Device
+from contract.http.targets import EditDevice
 from roundsman.cli.options import noun, verb
 from roundsman.cli.output import Column
 from roundsman.cli.session import connect, output_of
+from roundsman.cli.target_files import (
+    AllOrNothing,
+    File,
+    Query,
+    Tags,
+    To,
+    read_pairs,
+    read_query,
+    run_file,
+    show,
+)
 
 app = noun("What is updated and commanded.")
 
@@ -50,6 +62,37 @@ def _rows(found: Device) -> list[tuple[str, object]]:
         ("tags", found.tags),
         ("state", found.state),
     ]
+
+
+@verb(app, "edit", "roundsman devices edit pump-7 --tag site=berlin --tag old=")
+def edit(
+    ctx: typer.Context,
+    device: Annotated[str, typer.Argument(help="The device's id.")],
+    tag: Tags = None,
+    attribute: Annotated[list[str] | None, typer.Option(help="name=value; repeatable.")] = None,
+) -> None:
+    """Set tags and attributes over those its gateway gives."""
+    change = EditDevice(
+        tags=read_pairs(tag, "--tag") or None,
+        attributes=read_pairs(attribute, "--attribute") or None,
+    )
+    found = connect(ctx).devices.edit(device, change)
+    output_of(ctx).item(found, _rows(found))
+
+
+@verb(app, "import", "roundsman devices import -f tags.csv")
+def import_(ctx: typer.Context, file: File, all_or_nothing: AllOrNothing = False) -> None:
+    """Set tags and attributes from CSV: columns id, tags.NAME, attributes.NAME."""
+    mode = "all_or_nothing" if all_or_nothing else "keep_good"
+    run_file(ctx, file, lambda c, content: c.devices.import_file(content, mode=mode))  # type: ignore[arg-type]
+
+
+@verb(app, "export", "roundsman devices export --to devices.csv --query 'type:pump'")
+def export(ctx: typer.Context, to: To, query: Query = None) -> None:
+    """Write devices with their tags and attributes into a CSV file."""
+    client = connect(ctx)
+    ended = show(ctx, client, client.devices.export(query=read_query(query)))
+    client.runs.download(ended.id, to)
 
 
 COLUMNS = [

@@ -17,6 +17,7 @@ from roundsman.cli.job_files import check_job, naming, read_context, read_text
 from roundsman.cli.options import noun, verb
 from roundsman.cli.output import Column
 from roundsman.cli.session import connect, output_of
+from roundsman.cli.target_files import Query, read_query
 
 app = noun("Definitions: create, read and run them.")
 
@@ -96,6 +97,7 @@ def run_(
     job: Annotated[str, typer.Argument(help="The job's id.")],
     context: Pairs = None,
     context_file: ContextFile = None,
+    query: Query = None,
     priority: Annotated[str | None, typer.Option(help="low, normal or high.")] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Cancel the run in flight, and start when it ended.")
@@ -108,6 +110,7 @@ def run_(
     client = connect(ctx)
     try:
         more = {
+            "query": read_query(query),
             "replace": replace,
             "after": None if after is None else parse_duration(after),
             "expires_after": None if expires is None else parse_duration(expires),
@@ -115,6 +118,47 @@ def run_(
     except ValueError as error:
         raise Failure(str(error), code=Exit.USAGE) from None
     _start(ctx, client, client.jobs.get(job), context, context_file, priority, watch, more)
+
+
+@verb(
+    app,
+    "preview",
+    "roundsman jobs preview pump-firmware --query 'tags.site:berlin'",
+    "roundsman jobs preview -f pump-firmware.yaml",
+)
+def preview(
+    ctx: typer.Context,
+    job: Annotated[str | None, typer.Argument(help="The job's id.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="A job that is not saved, instead.")
+    ] = None,
+    context: Pairs = None,
+    context_file: ContextFile = None,
+    query: Query = None,
+) -> None:
+    """Say what a run would be about: how many targets, and who would have to wait and why."""
+    if (job is None) == (file is None):
+        raise Failure("Give a job or --file, not both", code=Exit.USAGE)
+    client = connect(ctx)
+    if file is not None:
+        text, source = read_text(file)
+        document = check_job(text, source)
+        with naming(text, source):
+            found = client.jobs.preview(document)
+    else:
+        assert job is not None
+        given = read_context(context or [], context_file)
+        if given is not None and context_file is None:
+            own = client.jobs.get(job).document.get("context")
+            given = {**(own if isinstance(own, dict) else {}), **given}
+        found = client.jobs.preview(job, context=given, query=read_query(query))
+    output = output_of(ctx)
+    about = [("targets", found.count), ("of", found.resource), ("table", found.table or None)]
+    output.item(found, [*about, *(("warning", text) for text in found.warnings)])
+    output.rows(["TARGET"], [[one.get("id")] for one in found.sample])
+    if found.excluded:
+        rows = [[one.count, one.reason, one.sentence] for one in found.excluded]
+        output.rows(["WOULD WAIT", "FOR", "BECAUSE"], rows)
 
 
 @verb(app, "pause", "roundsman jobs pause pump-firmware --reason 'bad image'")

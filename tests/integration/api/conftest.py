@@ -15,6 +15,7 @@ from cloud.coordinator import gateways, instance, runs, tasks
 from cloud.coordinator.changes import Changes
 from cloud.coordinator.dispatch import mark_sent, offer_due, offers_to_send
 from cloud.coordinator.live import RunFeeds
+from cloud.coordinator.secrets import Vault, new_key
 from cloud.coordinator.services import DoorLimits, Services
 from cloud.coordinator.tasks import Received
 from cloud.storage.database import open_database
@@ -119,6 +120,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Service]:
             new_id=new_id,
             new_secret=lambda: f"secret-{next(secrets)}",
             not_ready=lambda: [],
+            vault=Vault(new_key(b"k" * 32)),
             limits=DoorLimits(max_artifact_bytes=100_000, max_body_bytes=50_000),
             version="1",
         )

@@ -1,0 +1,38 @@
+"""Groups of devices or users."""
+
+from collections.abc import Iterator, Sequence
+
+from contract.http.targets import ChangeMembers, EditGroup, Group, Member, NewGroup
+from roundsman._sync import targets
+from roundsman._sync.transport import Transport, parse
+
+
+class Groups:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(self, group: NewGroup) -> Group:
+        """Raises Conflict when it exists, BadRequest for a query or members that cannot be."""
+        return targets.create(self._transport, "/groups", group, Group)
+
+    def get(self, group: str) -> Group:
+        return self._transport.get(f"/groups/{group}", Group)
+
+    def list(self, *, limit: int | None = None) -> Iterator[Group]:
+        return self._transport.items("/groups", Group, {"limit": limit})
+
+    def members(self, group: str, *, limit: int | None = None) -> Iterator[Member]:
+        """The members there are now."""
+        return self._transport.items(f"/groups/{group}/members", Member, {"limit": limit})
+
+    def edit(self, group: str, edit: EditGroup) -> Group:
+        return targets.edit(self._transport, f"/groups/{group}", edit, Group)
+
+    def change_members(
+        self, group: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()
+    ) -> Group:
+        body = ChangeMembers(add=[*add], remove=[*remove])
+        return parse(self._transport.send("POST", f"/groups/{group}/members", body=body), Group)
+
+    def delete(self, group: str) -> None:
+        self._transport.send("DELETE", f"/groups/{group}", repeatable=False)

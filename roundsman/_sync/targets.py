@@ -1,0 +1,51 @@
+"""What groups, users, devices and data tables share: edits, and files that become runs."""
+
+from pathlib import Path
+from typing import BinaryIO, Literal, TypeVar
+
+from pydantic import BaseModel, JsonValue
+
+from contract.http.runs import Run
+from contract.http.targets import Selection
+from roundsman._sync.artifacts import stream_of
+from roundsman._sync.transport import Transport, parse
+
+M = TypeVar("M", bound=BaseModel)
+Mode = Literal["keep_good", "all_or_nothing"]
+
+
+def create(transport: Transport, path: str, body: BaseModel, kind: type[M]) -> M:
+    return parse(transport.send("POST", path, body=body, repeatable=False), kind)
+
+
+def edit(transport: Transport, path: str, body: BaseModel, kind: type[M]) -> M:
+    return parse(transport.send("PATCH", path, body=body), kind)
+
+
+def import_file(transport: Transport, path: str, content: bytes | BinaryIO, mode: Mode) -> Run:
+    """Send a CSV file; the run that takes it in."""
+    answer = transport.send(
+        "POST",
+        path,
+        query={"mode": mode},
+        content=lambda: stream_of(content),
+        headers={"content-type": "text/csv"},
+        repeatable=False,
+    )
+    return parse(answer, Run)
+
+
+def select(transport: Transport, path: str, query: JsonValue, everything: bool) -> Run:
+    """Begin an export or a deletion of what fits."""
+    body = Selection(query=query, all=everything)
+    return parse(transport.send("POST", path, body=body, repeatable=False), Run)
+
+
+def download(transport: Transport, run: str, path: Path) -> int:
+    """Write the file of an export that has ended; its size in bytes."""
+    size = 0
+    with transport.body(f"/runs/{run}/download") as chunks:
+        with path.open("wb") as file:
+            for chunk in chunks:
+                size += file.write(chunk)
+    return size
