@@ -36,7 +36,8 @@ MAX_AT_ONCE: Final = 100
 LOOPED: Final = frozenset(
     {"device.command", "flow.check", "flow.delay", "flow.log", "flow.set", "http.request",
      "mqtt.await", "mqtt.publish", "notify.email", "fleet.tag", "fleet.set", "fleet.record_state",
-     "fleet.delete", "fleet.acknowledge", "fleet.run_job", "fleet.cancel_run"}
+     "fleet.delete", "fleet.write_row", "fleet.extend_run", "fleet.acknowledge",
+     "fleet.run_job", "fleet.cancel_run"}
 )  # fmt: skip
 
 
@@ -247,8 +248,25 @@ class RecordStateParameters(OnDevice):
     values: dict[str, JsonValue] | Template
 
 
+class WriteRowParameters(Parameters):
+    """fleet.write_row: add a row to a data table, or set values of the one that `row` names."""
+
+    table: str = Field(min_length=1, max_length=256)
+    row: int | Template | None = None
+    values: dict[str, JsonValue] | Template
+
+
 class DeleteParameters(OnDevice):
-    """fleet.delete: forget a device that no gateway owns any more."""
+    """fleet.delete: forget a device that no gateway owns any more, or a row of a data table."""
+
+    table: str | None = None
+    row: int | Template | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "DeleteParameters":
+        if (self.table is None) != (self.row is None):
+            raise ValueError("`table` and `row` come together")
+        return self
 
 
 class AcknowledgeTaskParameters(Parameters):
@@ -267,6 +285,16 @@ class RunJobParameters(Parameters):
     job: str = Field(min_length=1, max_length=256)
     context: dict[str, JsonValue] | Template | None = None
     query: JsonValue = None
+
+
+class ExtendRunParameters(Parameters):
+    """fleet.extend_run: add targets to a run that has not ended, by default the task's own.
+
+    Each item is an object with `target`, and `parameters` and `attempts` where it brings some.
+    """
+
+    run: str | None = None
+    items: Annotated[list[JsonValue], Field(min_length=1, max_length=1000)] | Template
 
 
 class CancelRunParameters(Parameters):
@@ -315,7 +343,9 @@ _VERBS: Final = (
     Verb("fleet.tag", TagParameters, _R.REPEAT, "set tags of a device"),
     Verb("fleet.set", SetAttributesParameters, _R.REPEAT, "set attributes of a device"),
     Verb("fleet.record_state", RecordStateParameters, _R.REPEAT, "note a device's state"),
-    Verb("fleet.delete", DeleteParameters, _R.REPEAT, "forget a device"),
+    Verb("fleet.write_row", WriteRowParameters, _R.REPEAT, "write a row of a data table"),
+    Verb("fleet.delete", DeleteParameters, _R.REPEAT, "forget a device, or a row"),
+    Verb("fleet.extend_run", ExtendRunParameters, _R.REPEAT, "add targets to a run"),
     Verb("fleet.acknowledge", AcknowledgeTaskParameters, _R.REPEAT, "close a task of another run"),
     Verb("fleet.run_job", RunJobParameters, _R.REPEAT, "start a run of another job"),
     Verb("fleet.cancel_run", CancelRunParameters, _R.REPEAT, "cancel a run"),

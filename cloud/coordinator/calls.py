@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import JsonValue, ValidationError
 
-from cloud.coordinator import acknowledgments, runs
+from cloud.coordinator import acknowledgments, data_tables, devices, extensions, runs
 from cloud.coordinator.access import Caller
 from cloud.domain import triggers
 from cloud.errors import Conflict, Invalid, NotFound, NotPermitted, StorageUnavailable
@@ -23,7 +23,9 @@ from cloud.storage.database import Session
 from cloud.storage.json_text import clean, to_json
 from cloud.storage.schema import RunRow
 from cloud.storage.tasks import StoredTask
+from contract.http.history import ExtendRun
 from contract.http.runs import CancelRun, StartRun
+from contract.http.targets import EditDevice
 from contract.http.tasks import AcknowledgeTask
 from contract.ids import OrgId
 from contract.lifecycle import TASK_OPEN
@@ -165,10 +167,9 @@ def _edit(section: str) -> "Callable[[Session, Asked], Served]":
         for name in values:
             if not name or len(name) > 128:
                 raise CallRefused(f"`{name[:128]}` is no name of a tag or attribute")
-        kept = stored.edit_device(session, asked.run.org, device, section, values)
-        if kept is None:
-            raise NotFound(f"device `{device}`")
-        return Served({section: kept}, {asked.run.id})
+        edit = EditDevice.model_validate({section: values})
+        edited = devices.edit_device(session, asked.caller, device, edit)
+        return Served({section: dict(getattr(edited, section))}, {asked.run.id})
 
     return serve_edit
 
@@ -180,7 +181,31 @@ def _record_state(session: Session, asked: Asked) -> Served:
     return Served({"device": device}, {asked.run.id})
 
 
+def _write_row(session: Session, asked: Asked) -> Served:
+    table, values, key = str(asked.body["table"]), asked.body["values"], asked.body.get("row")
+    org = asked.run.org
+    if key is None:
+        (key,) = data_tables.add_rows(session, OrgId(org), table, [values], asked.now)
+    else:
+        data_tables.edit_row(session, org, table, int(key), values, asked.now)
+    return Served({"table": table, "row": int(key)}, {asked.run.id})
+
+
+def _extend_run(session: Session, asked: Asked) -> Served:
+    run = str(asked.body.get("run") or asked.run.id)
+    try:
+        extend = ExtendRun.model_validate({"items": asked.body["items"]})
+    except ValidationError as error:
+        raise CallRefused(f"items: {error.errors()[0]['msg']}", "step_invalid") from error
+    extensions.extend_run(session, asked.caller, run, extend, asked.now)
+    return Served({"run": run, "added": len(extend.items)}, {asked.run.id, run})
+
+
 def _delete(session: Session, asked: Asked) -> Served:
+    if asked.body.get("table") is not None:
+        table, row = str(asked.body["table"]), int(asked.body["row"])
+        data_tables.delete_row(session, asked.caller, table, row)
+        return Served({"table": table, "deleted": row}, {asked.run.id})
     device = _device(asked)
     match stored.delete_device(session, asked.run.org, device):
         case "absent":
@@ -238,7 +263,9 @@ _SERVED: Final[Mapping[str, Callable[[Session, Asked], Served]]] = {
     "fleet.tag": _edit("tags"),
     "fleet.set": _edit("attributes"),
     "fleet.record_state": _record_state,
+    "fleet.write_row": _write_row,
     "fleet.delete": _delete,
+    "fleet.extend_run": _extend_run,
     "fleet.acknowledge": _acknowledge,
     "fleet.run_job": _run_job,
     "fleet.cancel_run": _cancel_run,

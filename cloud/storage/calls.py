@@ -38,37 +38,6 @@ def role_of(session: Session, token: str) -> str | None:
     return None if row is None else str(row.role)
 
 
-def edit_device(
-    session: Session, org: str, device: str, section: str, values: Mapping[str, JsonValue]
-) -> dict[str, JsonValue] | None:
-    """Set tags or attributes of a device, null taking one away; None when there is no device.
-
-    What was set here stays over what its gateway says.
-    """
-    row = fetch_one(
-        session,
-        f"SELECT {section} AS present, edits FROM devices WHERE org = :org AND id = :id"
-        f"{for_update(session)}",
-        org=org,
-        id=device,
-    )
-    if row is None:
-        return None
-    edits: dict[str, Any] = json.loads(row.edits or "{}")
-    edits[section] = {**edits.get(section, {}), **values}
-    present = {**json.loads(row.present), **values}
-    kept: dict[str, JsonValue] = {k: v for k, v in present.items() if v is not None}
-    change(
-        session,
-        f"UPDATE devices SET {section} = :kept, edits = :edits WHERE org = :org AND id = :id",
-        org=org,
-        id=device,
-        kept=to_json(kept),
-        edits=to_json(edits),
-    )
-    return kept
-
-
 def record_state(
     session: Session, org: str, device: str, values: Mapping[str, JsonValue], now: int
 ) -> bool:

@@ -17,6 +17,7 @@ from contract.messages import (
     Limits,
     LogLine,
     Offer,
+    OfferedAcknowledge,
     OfferedRetry,
     OfferedStep,
     OfferedTask,
@@ -178,12 +179,14 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
                             "retry": OfferedRetry(attempts=3, delay=5_000, backoff=2.0),
                             "always": True,
                             "on_failure": True,
+                            "key": "once-{{ run.id }}",
                         }
                     )
                 ],
                 context={"image": "pump-2.4.1", "go": True},
                 artifacts={"pump-2.4.1": ArtifactRef(sha256=SHA, size=60_000)},
                 keep_response=False,
+                acknowledge=OfferedAcknowledge(topic="doors/+", match="payload.ok"),
             )
         ],
         tasks=[
@@ -201,6 +204,7 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
                 timeout=900_000,
                 start_by=60_000,
                 priority=2,
+                acknowledgment_token="ack_2_00",
             )
         ],
     ),

@@ -2,12 +2,14 @@
 
 import json
 import time
+import urllib.request
 
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MessageHandler
 
 from contract.lifecycle import TaskStatus
+from contract.steps import VERBS
 from tests.kit.mqtt_client import MqttClient
 from tests.kit.ports import free_port
 from tests.kit.rig_site import mqtt, smp
@@ -172,6 +174,18 @@ def test_mail_reaches_a_real_server(rig):
     assert (message["subject"], message["to"]) == ("Pump pump-1", "a@example.com")
     assert message.get_payload().strip() == "It is done."
     assert rig.steps(run, "pump-1")["smuggled"].failure.code == "mail_failed"
+
+
+@pytest.mark.row("A12")
+def test_the_step_library_is_published_with_its_schemas(rig):
+    found = urllib.request.Request(
+        f"{rig.url}/api/v1/steps", headers={"Authorization": f"Bearer {rig.token}"}
+    )
+    with urllib.request.urlopen(found, timeout=10) as answer:
+        verbs = {verb["name"]: verb for verb in json.loads(answer.read())["items"]}
+    assert set(verbs) == set(VERBS)
+    assert verbs["http.request"]["parameters"]["properties"]["method"]["default"] == "GET"
+    assert verbs["notify.email"]["after_restart"] == "ask"
 
 
 def loop(step_id="loop", **parameters):
