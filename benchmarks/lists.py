@@ -70,7 +70,7 @@ def lists() -> dict[str, Callable[[Session], object]]:
         "runs that failed (rare)": lambda s: runs.list_runs(
             s, ORG, now, statuses=[RunStatus.FAILED]
         ),
-        "runs of a time": lambda s: runs.list_runs(s, ORG, now, created_from=NOW, created_to=late),
+        "runs of a time": lambda s: runs.list_runs(s, ORG, now, created=(NOW, late)),
         "a run": lambda s: runs.get_run(s, ORG, largest, now),
         "jobs": lambda s: jobs.list_jobs(s, ORG, now),
         "tasks of a run": lambda s: tasks.list_tasks(s, ORG, largest, now),

@@ -6,7 +6,7 @@ both the first paint and every update.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -17,8 +17,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from contract.documents import dump_value
 from contract.http.fleet import Device, Gateway
+from contract.http.history import JobReferences
 from contract.http.jobs import Job
-from contract.http.runs import Run
+from contract.http.runs import Run, RunLogLine
 from contract.http.tasks import Task, TaskDetail
 from contract.lifecycle import RUN_ENDS, RunStatus
 
@@ -140,6 +141,7 @@ class JobPage(RunsPage):
     template: ClassVar[str] = "job"
     section: ClassVar[str] = "Jobs"
     job: Job
+    references: JobReferences = field(default_factory=JobReferences)
     problem: str = ""
 
     @property
@@ -167,6 +169,8 @@ class RunPage(ListPage):
     section: ClassVar[str] = "Runs"
     run: Run
     tasks: tuple[Task, ...] = ()
+    started: tuple[Run, ...] = ()
+    log: tuple[RunLogLine, ...] = ()
     problem: str = ""
 
     @property

@@ -11,10 +11,12 @@ from cloud.console.pages import (
     TaskPage,
 )
 from cloud.console.visitors import Visitor
-from cloud.storage.views import devices, gateways, jobs, runs, tasks
+from cloud.coordinator import deletions
+from cloud.storage.views import devices, gateways, jobs, logs, runs, tasks
 from contract.lifecycle import TASK_ENDS, TASK_OPEN, TaskStatus
 
 PAGE_SIZE = 50
+LOG_LINES = 20
 TASK_FILTERS: dict[str, frozenset[TaskStatus]] = {
     "pending": frozenset({TaskStatus.SCHEDULED}),
     "in_flight": TASK_OPEN,
@@ -49,9 +51,11 @@ async def job_page(visitor: Visitor, job: str, cursor: str | None, problem: str 
     found = await services.database.read(
         runs.list_runs, org, services.clock(), job=job, cursor=cursor, limit=20
     )
+    references = await services.database.read(deletions.job_references, org, job)
     return JobPage(
         frame=visitor.frame,
         job=it,
+        references=references,
         runs=tuple(found.items),
         cursor=cursor,
         next_cursor=found.next_cursor,
@@ -94,10 +98,16 @@ async def run_page(
         cursor=cursor,
         limit=PAGE_SIZE,
     )
+    started = await services.database.read(
+        runs.list_runs, org, services.clock(), origin_run=run, limit=20
+    )
+    lines = await services.database.read(logs.newest, org, run, LOG_LINES)
     return RunPage(
         frame=visitor.frame,
         run=it,
         tasks=tuple(found.items),
+        started=tuple(started.items),
+        log=tuple(lines),
         show=show,
         cursor=cursor,
         next_cursor=found.next_cursor,

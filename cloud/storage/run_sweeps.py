@@ -23,7 +23,7 @@ _GATEWAYS: Final = {"device": "devices.gateway", "gateway": "gateways.id"}
 def create_tasks(
     session: Session, run: RunRow, condition: Compiled, limit: int, due_at: int
 ) -> tuple[int, str | None]:
-    """A task for each target that fits, due at that time, of the next `limit` targets after the run's cursor.
+    """A task for each target that fits, of the next `limit` targets after the run's cursor.
 
     Returns how many were created, and the next cursor; None after the last target.
     """

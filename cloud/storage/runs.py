@@ -115,7 +115,8 @@ def to_start(session: Session, now: int) -> list[str]:
         session,
         """
         SELECT r.id FROM runs r WHERE r.ended_at IS NULL AND r.started_at IS NULL
-            AND r.cancel IS NULL AND r.paused_by = '' AND (r.starts_at IS NULL OR r.starts_at <= :now)
+            AND r.cancel IS NULL AND r.paused_by = ''
+            AND (r.starts_at IS NULL OR r.starts_at <= :now)
             AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.ended_at IS NULL AND o.replaced_by = r.id)
             AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.org = r.org AND o.job = r.job
                 AND o.ended_at IS NULL AND o.started_at IS NOT NULL)

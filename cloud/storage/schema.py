@@ -179,7 +179,8 @@ class RunRow(SQLModel, table=True):
     pause, `retried_to` that of `retry_asked`. `cancel` is the mode of a cancel asked for; dispatch
     and sweeps read it. `paused_by` holds the words of `domain.control`. `replaces` is the run it
     takes over from. In serial mode `turn` is the ordinal whose turn it is, since `turn_since`, and
-    `accumulated` the last one whose end stands in the accumulator. `secrets` are the names its steps use.
+    `accumulated` the last one whose end stands in the accumulator. `secrets` are the names its
+    steps use. `continuous`: devices that come to match join it, it looked for them at `looked_at`.
     `origin` says what started it, if no person did: on_timeout, on_complete, step or schedule, and
     `depth` how many triggers led to it. `fed` holds it open: timeouts of another run still come.
     A background operation is a run of kind `operation` without tasks: `operation` says what it
@@ -442,7 +443,7 @@ class LeaseRow(SQLModel, table=True):
 
 
 class SlotRestRow(SQLModel, table=True):
-    """A slot of a run that an ended attempt gave back, and that rests until the delay has passed."""
+    """A slot of a run that an ended attempt gave back; it rests until the delay has passed."""
 
     __tablename__: ClassVar[Any] = "slot_rests"
     __table_args__ = (Index("slot_rests_by_time", "run", "until"),)

@@ -61,6 +61,15 @@ def run_log(
     )
 
 
+def newest(session: Session, org: str, run: str, limit: int) -> list[RunLogLine]:
+    """The end of a run's log, the oldest line first. Raises NotFound for the run."""
+    runs.find(session, org, run)
+    query = of_org(LogRow, org).where(col(LogRow.run) == run)
+    last = query.order_by(col(LogRow.at).desc(), col(LogRow.journal).desc()).limit(limit)
+    rows: Sequence[LogRow] = session.execute(last).scalars().all()
+    return [_line(row) for row in reversed(rows)]
+
+
 def of_task(session: Session, org: str, run: str, ordinal: int) -> list[RunLogLine]:
     """The end of one task's log, the oldest line first."""
     query = (

@@ -73,10 +73,8 @@ def _by_index(org: str, run: str, statuses: Collection[TaskStatus]) -> list[Colu
     if not wanted <= TASK_OPEN:
         return []
     # As a subquery: else the order would have the primary key read from its start.
-    open_ones = text(
-        f"tasks.ordinal IN (SELECT o.ordinal FROM tasks o WHERE {OPEN.replace('status', 'o.status')}"
-        " AND o.org = :o_org AND o.run = :o_run)"
-    )
+    of_run = f"{OPEN.replace('status', 'o.status')} AND o.org = :o_org AND o.run = :o_run"
+    open_ones = text(f"tasks.ordinal IN (SELECT o.ordinal FROM tasks o WHERE {of_run})")
     return [open_ones.bindparams(o_org=org, o_run=run)]  # type: ignore[list-item]
 
 

@@ -23,14 +23,15 @@ def test_an_ended_task_counts_whole():
 @pytest.mark.parametrize(
     ("totals", "cancelled", "status"),
     [
-        ({}, False, RunStatus.SUCCEEDED),
-        ({T.SUCCEEDED: 2}, False, RunStatus.SUCCEEDED),
-        ({T.SUCCEEDED: 1, T.TIMED_OUT: 1}, False, RunStatus.PARTIALLY_SUCCEEDED),
-        ({T.FAILED: 2}, False, RunStatus.FAILED),
-        ({T.SUCCEEDED: 2}, True, RunStatus.CANCELLED),
+        ({}, None, RunStatus.SUCCEEDED),
+        ({T.SUCCEEDED: 2}, None, RunStatus.SUCCEEDED),
+        ({T.SUCCEEDED: 1, T.TIMED_OUT: 1}, None, RunStatus.PARTIALLY_SUCCEEDED),
+        ({T.FAILED: 2}, None, RunStatus.FAILED),
+        ({T.SUCCEEDED: 2}, RunStatus.CANCELLED, RunStatus.CANCELLED),
+        ({T.FAILED: 2}, RunStatus.REPLACED, RunStatus.REPLACED),
     ],
 )
 def test_a_run_ends_by_its_counts(
-    totals: dict[TaskStatus, int], cancelled: bool, status: RunStatus
+    totals: dict[TaskStatus, int], cancelled: RunStatus | None, status: RunStatus
 ):
     assert ended_status(Totals(totals), cancelled) is status
