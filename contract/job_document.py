@@ -128,8 +128,12 @@ class Iteration(Section):
 
 
 class Retry(Section):
-    """When a failed or timed-out attempt is followed by another. `attempts` counts all tries."""
+    """When a failed or timed-out attempt is followed by another. `attempts` counts all tries.
 
+    With `when: online` a device that is down gets its next attempt only once it is up again.
+    """
+
+    when: Literal["due", "online"] = "due"
     on: list[Literal["timeout", "failure"]] = Field(default=["timeout", "failure"])
     attempts: Annotated[int, Field(ge=1, le=1000)] = 3
     delay: Duration = timedelta()
@@ -353,8 +357,7 @@ def _template_problems(place: Place, text: str) -> Iterator[tuple[Place, str]]:
 def not_performed(document: JobDocument) -> list[Place]:
     """Places of the document that this release reads but does not perform."""
     given = document.model_dump(by_alias=True, exclude_defaults=True, exclude_none=True)
-    places = [Place(key) for key in _NOT_PERFORMED if _at(given, key) not in (None, [], {}, False)]
-    return places
+    return [Place(key) for key in _NOT_PERFORMED if _at(given, key) not in (None, [], {}, False)]
 
 
 _NOT_PERFORMED: Final[tuple[tuple[str, ...], ...]] = (
