@@ -17,6 +17,7 @@ from cloud.storage.database import Database, Session
 from cloud.storage.dialect import change, is_sqlite
 from cloud.storage.views import devices, gateways, jobs, runs, tasks
 from contract.lifecycle import RunStatus, TaskStatus
+from contract.periods import Period
 from tests.kit.postgres import PostgresServer
 
 RUNS: Final = 10_000
@@ -70,7 +71,7 @@ def lists() -> dict[str, Callable[[Session], object]]:
         "runs that failed (rare)": lambda s: runs.list_runs(
             s, ORG, now, statuses=[RunStatus.FAILED]
         ),
-        "runs of a time": lambda s: runs.list_runs(s, ORG, now, created=(NOW, late)),
+        "runs of a time": lambda s: runs.list_runs(s, ORG, now, created=Period(NOW, late)),
         "a run": lambda s: runs.get_run(s, ORG, largest, now),
         "jobs": lambda s: jobs.list_jobs(s, ORG, now),
         "tasks of a run": lambda s: tasks.list_tasks(s, ORG, largest, now),

@@ -128,8 +128,12 @@ class Iteration(Section):
 
 
 class Retry(Section):
-    """When a failed or timed-out attempt is followed by another. `attempts` counts all tries."""
+    """When a failed or timed-out attempt is followed by another. `attempts` counts all tries.
 
+    With `when: online` a device that is down gets its next attempt only once it is up again.
+    """
+
+    when: Literal["due", "online"] = "due"
     on: list[Literal["timeout", "failure"]] = Field(default=["timeout", "failure"])
     attempts: Annotated[int, Field(ge=1, le=1000)] = 3
     delay: Duration = timedelta()

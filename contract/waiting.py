@@ -36,6 +36,7 @@ _KINDS: Final = (
     WaitKind("gateway_unknown", "The target has no gateway.", "A gateway reports the device."),
     WaitKind("gateway_too_old", "Its gateway lacks a step.", "The gateway is updated."),
     WaitKind("in_conflict", "Two processes use its gateway's name.", "One of them stops."),
+    WaitKind("device_down", "It is tried again when its device is up.", "The device answers."),
     WaitKind("device_held", "Another task has the device.", "That task ends."),
     WaitKind("dispatch", "Nothing is in its way.", "The next dispatch, within a second."),
     WaitKind("acceptance", "Its gateway has not answered the offer.", "The gateway reports it."),

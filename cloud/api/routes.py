@@ -24,8 +24,8 @@ from cloud.api import (
     previews,
     run_reports,
     runs,
-    steps,
     secrets,
+    steps,
     tasks,
     users,
 )

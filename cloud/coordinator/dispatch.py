@@ -120,7 +120,14 @@ def _waiter(run: Any) -> Waiter:
 
 
 def _rules(run: Any, held: frozenset[tuple[str, str]]) -> Rules:
-    return Rules(frozenset(json.loads(run.verbs)), run.per_gateway, run.per_bus, run.per_site, held)
+    return Rules(
+        frozenset(json.loads(run.verbs)),
+        run.per_gateway,
+        run.per_bus,
+        run.per_site,
+        held,
+        run.retry_online,
+    )
 
 
 @dataclass
@@ -352,6 +359,16 @@ def time_out(session: Session, now: int, silence: int = SILENCE_MS, limit: int =
     """
     rows = dispatching.overdue(session, now, silence, limit)
     stored = tasks.load(session, ((row.run, row.ordinal) for row in rows))
+    # What was accepted and never begun is asked for back first: that costs no try.
+    asked = {(row.run, row.ordinal) for row in rows if row.cancel is not None}
+    recalled = [
+        key
+        for key, task in stored.items()
+        if task.facts.status is TaskStatus.ACCEPTED and not task.facts.begun and key not in asked
+    ]
+    dispatching.recall(session, recalled, now + task_rules.GRACE_MS)
+    for key in recalled:
+        del stored[key]
     facts = runs.load_facts(session, {run for run, _ in stored})
     failure = Failure(code="gateway_silent", text="no report within the deadline")
     moves = [

@@ -133,6 +133,8 @@ class Loops:
 
     async def fire_triggers(self) -> bool:
         """Start or extend the runs of jobs that have a trigger on what has happened."""
+        if not await self._database.read(triggers.has_work):
+            return False
         fired = await self._do(triggers.fire, self._clock(), self._new_id, self._address())
         self._changes.touched(fired.runs)
         return fired.more

@@ -117,6 +117,7 @@ def _frozen(
         priority=rules.PRIORITIES[start.priority or document.priority],
         document=to_json(document.model_dump(mode="json", by_alias=True, exclude_defaults=True)),
         resource=found.shape.resource,
+        retry_online=document.retry.when == "online",
         continuous=document.targets.continuous,
         itemized=document.targets.items is not None,
         target_table=found.table,

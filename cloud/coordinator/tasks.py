@@ -343,7 +343,8 @@ def _add_logs(
 def _save_states(session: Session, received: Received, outcome: Outcome) -> None:
     report, address = received.report, received.address
     if report.states:
-        reports.save_states(session, address.org, address.gateway, report.states)
+        up = reports.save_states(session, address.org, address.gateway, report.states)
+        outcome.ended |= bool(tasks.unpark(session, ((address.org, f"device:{d}") for d in up)))
         _stream(outcome, report.stream, "states", max(state.number for state in report.states))
 
 

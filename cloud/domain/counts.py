@@ -47,8 +47,8 @@ class Totals:
         return round(self.progress / (self.total * WHOLE) * 100, 2) if self.total else 0.0
 
 
-# No write transaction lasts over 200 ms: chunks are made for half of it.
-CHUNK_TAKES_MS: Final = 100
+# No write transaction lasts over 200 ms: chunks are made for a quarter of it.
+CHUNK_TAKES_MS: Final = 50
 MIN_CHUNK: Final = 200
 MAX_CHUNK: Final = 5_000
 

@@ -52,6 +52,8 @@ class DueTask:
     org: str = ""
     bus: str = ""
     site: str = ""
+    is_retry: bool = False
+    is_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Rules:
     per_bus: int | None = None
     per_site: int | None = None
     holds: frozenset[tuple[str, str]] = frozenset()
+    retry_online: bool = False
 
     @property
     def has_places(self) -> bool:
@@ -132,6 +135,8 @@ def reason(
         return "gateway_offline", f"gateway:{gateway.id}"
     if not rules.verbs <= gateway.verbs:
         return "gateway_too_old", f"gateway:{gateway.id}"
+    if rules.retry_online and task.is_retry and task.is_down:
+        return "device_down", f"device:{task.device}"
     if task.held_by is not None and task.held_by != task.id:
         return "device_held", f"device:{task.device}"
     for place, limit, code in slots(task, rules):

@@ -38,7 +38,7 @@ def live_runs(session: Session, now: int) -> Sequence[Row[Any]]:
 LIVE: Final = (
     "id, org, job, resource, target_table, concurrency, per_gateway, per_bus, per_site, verbs, "
     "priority, created_at, started_at, offered_at, serial, turn, turn_since, accumulator, "
-    "accumulated, delay, offline_after"
+    "accumulated, delay, offline_after, retry_online"
 )
 
 
@@ -86,6 +86,8 @@ def due_task_of(
         org=org,
         bus="" if device is None else device.bus,
         site=str(tags.get("site") or "") if isinstance(tags, dict) else "",
+        is_retry=row.status == TaskStatus.RESCHEDULED,
+        is_down=device is not None and device.link == "down",
     )
 
 
@@ -173,7 +175,7 @@ def devices(
     """
     rows = fetch(
         session,
-        f"SELECT id, gateway, held_by, bus{', tags' if tags else ''} FROM devices WHERE org = :org "
+        f"SELECT id, gateway, held_by, bus, link{', tags' if tags else ''} FROM devices WHERE org = :org "
         f"AND {any_of(session, 'id', 'ids')} ORDER BY id{for_update(session)}",
         org=org,
         ids=listed(session, sorted(set(ids))),
@@ -419,12 +421,22 @@ def parked_at_online(session: Session, now: int, silence: int) -> list[tuple[str
     return [(row.org, f"gateway:{row.id}") for row in rows]
 
 
+def recall(session: Session, keys: Iterable[tuple[str, int]], deadline: int) -> None:
+    """Ask for these attempts back, unless they have begun; the answer is due by the deadline."""
+    change_many(
+        session,
+        "UPDATE tasks SET cancel = 'recall', cancel_sent_at = NULL, deadline = :deadline "
+        "WHERE run = :run AND ordinal = :ordinal AND status = 'accepted' AND NOT begun",
+        [{"run": run, "ordinal": ordinal, "deadline": deadline} for run, ordinal in sorted(keys)],
+    )
+
+
 def overdue(session: Session, now: int, silence: int, limit: int) -> Sequence[Row[Any]]:
     """Attempts past their deadline whose gateway is online and has been for a silence period."""
     return fetch(
         session,
         f"""
-        SELECT t.run, t.ordinal FROM gateways g JOIN tasks t ON {_of_task(SENDABLE)}
+        SELECT t.run, t.ordinal, t.cancel FROM gateways g JOIN tasks t ON {_of_task(SENDABLE)}
         WHERE t.deadline < :now AND g.last_heard_at >= :heard AND g.session_at < :heard
             AND t.status <> 'awaiting'
         ORDER BY t.run, t.ordinal LIMIT :limit""",

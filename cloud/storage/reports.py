@@ -87,8 +87,13 @@ def refuse(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def save_states(session: Session, org: str, gateway: str, states: Iterable[DeviceState]) -> None:
-    """Merge the newest values into each device this gateway owns; older ones change nothing."""
+def save_states(
+    session: Session, org: str, gateway: str, states: Iterable[DeviceState]
+) -> list[str]:
+    """Merge the newest values into each device this gateway owns; older ones change nothing.
+
+    Returns the devices that are up again.
+    """
     by_device: dict[str, list[DeviceState]] = {}
     for state in states:
         by_device.setdefault(state.device, []).append(state)
@@ -100,7 +105,7 @@ def save_states(session: Session, org: str, gateway: str, states: Iterable[Devic
         gateway=gateway,
         ids=listed(session, sorted(by_device)),
     )
-    changed = []
+    changed, up = [], []
     for row in rows:
         newer = [s for s in by_device[row.id] if row.state_at is None or s.at >= row.state_at]
         if not newer:
@@ -110,6 +115,8 @@ def save_states(session: Session, org: str, gateway: str, states: Iterable[Devic
         for state in newer:
             values.update(state.values)
         known = [state.link for state in newer if state.link != "unknown"]
+        if row.link == "down" and known and known[-1] == "up":
+            up.append(row.id)
         changed.append(
             {
                 "org": org,
@@ -125,6 +132,7 @@ def save_states(session: Session, org: str, gateway: str, states: Iterable[Devic
         "WHERE org = :org AND id = :id",
         changed,
     )
+    return up
 
 
 def journals_of(session: Session, names: Iterable[tuple[str, str]]) -> dict[Any, str | None]:

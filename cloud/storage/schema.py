@@ -231,6 +231,7 @@ class RunRow(SQLModel, table=True):
     total: int = 0
     creating: bool = True
     itemized: bool = False
+    retry_online: bool = False
     continuous: bool = False
     looked_at: int = _big(default=0)
     created_to: str = ""

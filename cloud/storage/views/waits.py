@@ -115,7 +115,12 @@ def _of_due(session: Session, task: Any, run: RunRow, totals: Totals, now: int) 
     facts = dispatching.gateways(session, task.org, [gateway_id] if gateway_id else [])
     due = due_task_of(run.id, run.org, task, device, facts)
     rules = Rules(
-        frozenset(json.loads(run.verbs)), run.per_gateway, run.per_bus, run.per_site, held
+        frozenset(json.loads(run.verbs)),
+        run.per_gateway,
+        run.per_bus,
+        run.per_site,
+        held,
+        run.retry_online,
     )
     why = reason(due, rules, _in_flight(session, due, rules), now, SILENCE_MS)
     if run.serial and task.ordinal != run.turn and _has_turn(session, run, now):
@@ -155,7 +160,7 @@ def _resting(session: Session, run: RunRow, now: int) -> int:
 def _device(session: Session, task: Any) -> Any:
     return fetch_one(
         session,
-        "SELECT gateway, held_by, bus, tags FROM devices WHERE org = :org AND id = :id",
+        "SELECT gateway, held_by, bus, link, tags FROM devices WHERE org = :org AND id = :id",
         org=task.org,
         id=task.device,
     )

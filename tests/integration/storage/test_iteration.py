@@ -7,7 +7,7 @@ from cloud.errors import Invalid
 from cloud.storage import runs as stored_runs
 from contract.http.holds import SetHold
 from contract.lifecycle import RunStatus, TaskStatus
-from contract.messages import InventoryDevice, OfferedTask, TaskSnapshot
+from contract.messages import DeviceState, InventoryDevice, OfferedTask, TaskSnapshot
 from tests.integration.storage.world import World, snapshot
 
 PUMPS = [f"pump-{n}" for n in range(4)]
@@ -363,3 +363,41 @@ def test_devices_that_come_to_match_later_join_a_continuous_run(world: World):
     assert world.play(run, rounds=2).counts.succeeded == 2
     world.cancel(run)
     assert world.settle(run).status is RunStatus.CANCELLED
+
+
+@pytest.mark.row("B11")
+def test_a_retry_may_wait_for_the_device_to_be_up(world: World):
+    world.join("berlin", ["pump-0"])
+    run = world.start_new(retry={"attempts": 2, "when": "online"})
+    first = one(world)
+    world.report("berlin", snapshot(first, "failed", 1, failure={"code": "device_unreachable"}))
+
+    def link(number: int, link: str) -> None:
+        state = DeviceState(number=number, at=world.now + number, device="pump-0", link=link)
+        world.report("berlin", states=[state])
+
+    link(1, "down")
+    assert world.dispatch().offered == 0
+    assert wait_of(world, first.task) == "device_down"
+    link(2, "up")
+    assert world.play(run).status is RunStatus.SUCCEEDED
+
+
+@pytest.mark.row("B4")
+def test_what_was_accepted_and_never_begun_is_asked_for_back(world: World):
+    world.join("berlin", ["pump-0"])
+    run = world.start_new(iteration={"start_by": "1m"})
+    first = one(world)
+    world.report("berlin", snapshot(first, "accepted", 1))
+    for _ in range(4):
+        world.now += MINUTE
+        world.hear("berlin")
+    world.run_now(dispatch.time_out, world.now)
+    (cancelling,) = world.database.read_now(dispatch.cancels_to_send, world.now)
+    assert [item.mode for item in cancelling.items] == ["recall"]
+    world.report("berlin", snapshot(first, "scheduled", 2))
+    world.now += 2_000
+    assert one(world).tries == 0
+    world.now += 10 * MINUTE
+    world.hear("berlin")
+    assert world.play(run).status is RunStatus.SUCCEEDED

@@ -346,6 +346,7 @@ def upgrade() -> None:
     sa.Column('total', sa.Integer(), nullable=False),
     sa.Column('creating', sa.Boolean(), nullable=False),
     sa.Column('itemized', sa.Boolean(), nullable=False),
+    sa.Column('retry_online', sa.Boolean(), nullable=False),
     sa.Column('continuous', sa.Boolean(), nullable=False),
     sa.Column('looked_at', sa.BigInteger(), nullable=False),
     sa.Column('created_to', sa.String(), nullable=False),
