@@ -42,6 +42,11 @@ class Fired:
     more: bool = False
 
 
+def has_work(session: Session) -> bool:
+    """Whether `fire` would find anything to look at."""
+    return stored.has_work(session)
+
+
 def fire(session: Session, now: int, new_id: Callable[[], str], address: str) -> Fired:
     """Fire for the first job that something waits for and that can be started; a chunk of it."""
     done = Fired()
@@ -63,23 +68,27 @@ def _fire_job(
     address: str,
     done: Fired,
 ) -> bool:
-    """Whether something was settled."""
+    """Whether something was settled. What has to wait costs a few seeks, however much it is."""
+    job = jobs.get_job(session, org, job_id)
+    handler = None
+    if job is not None and (in_flight := jobs.run_in_flight(session, org, job_id)) is not None:
+        handler = _open_handler(session, in_flight)
+        if handler is None:
+            return False
     waiting = stored.pending(session, org, job_id, CHUNK)
+    gone = {run for run in {f.run for f in waiting} if deletions.is_deleted(session, run)}
+    if gone:
+        lost = [f for f in waiting if f.run in gone]
+        stored.settle(session, lost, "skipped", now, reason="the run's job was deleted")
+        return True
     if not waiting:
         return False
-    alive = [f for f in waiting if not deletions.is_deleted(session, f.run)]
-    if len(alive) < len(waiting):
-        gone = [f for f in waiting if f not in alive]
-        stored.settle(session, gone, "skipped", now, reason="the run's job was deleted")
-        return True
-    job = jobs.get_job(session, org, job_id, lock=True)
     if job is None:
         _refuse(session, org, waiting, now, "failed", f"there is no job `{job_id}`")
         done.runs.update(f.run for f in waiting)
         return True
-    in_flight = jobs.run_in_flight(session, org, job_id)
-    if in_flight is not None:
-        return _extend(session, org, in_flight, waiting, now, done)
+    if handler is not None:
+        return _extend(session, handler, waiting, now, done)
     first = waiting[0]
     group = [
         f for f in waiting
@@ -99,24 +108,20 @@ def _fire_job(
     return True
 
 
-def _extend(
-    session: Session,
-    org: str,
-    in_flight: str,
-    waiting: Sequence[Any],
-    now: int,
-    done: Fired,
-) -> bool:
-    """Add timeouts to the run that handles them; a run that a person started is left alone."""
+def _open_handler(session: Session, in_flight: str) -> RunRow | None:
+    """The run in flight, if timeouts may be added to it; one of a person is left alone."""
+    handler = stored_runs.get(session, in_flight)
+    if handler is None or not handler.fed or handler.cancel is not None:
+        return None
     handler = stored_runs.get(session, in_flight, lock=True)
-    if (
-        handler is None
-        or handler.origin != "on_timeout"
-        or not handler.fed
-        or handler.cancel is not None
-        or handler.ended_at is not None
-    ):
-        return False
+    assert handler is not None
+    return handler if handler.ended_at is None and handler.cancel is None else None
+
+
+def _extend(
+    session: Session, handler: RunRow, waiting: Sequence[Any], now: int, done: Fired
+) -> bool:
+    """Add timeouts to the run that handles them, of runs over the same kind of target."""
     settled = False
     timeouts = [f for f in waiting if f.kind == "on_timeout"]
     for run_id, found in groupby(timeouts, key=lambda f: str(f.run)):

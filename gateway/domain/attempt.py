@@ -42,6 +42,7 @@ from gateway.domain.facts import (
     Unanswered,
     WaitUntil,
 )
+from gateway.domain.masking import mask_fields
 from gateway.domain.parameters import rendered
 from gateway.domain.plain_json import MAX_RESULT_BYTES, cut, plain, plain_text
 
@@ -79,7 +80,8 @@ def advance(attempt: Attempt, fact: Fact, now: Instant) -> tuple[Attempt, list[E
     if attempt.is_ended:
         return attempt, []
     turn = _Turn(attempt, now)
-    turn.take(fact)
+    # Whatever a device or a service echoes: no secret goes on from here.
+    turn.take(mask_fields(fact, attempt.body.secrets))
     return turn.close(), turn.effects
 
 

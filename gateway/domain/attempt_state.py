@@ -144,6 +144,7 @@ def scope_of(attempt: Attempt) -> dict[str, JsonValue]:
     }
     return {
         "ctx": body.context,
+        "secrets": dict(body.secrets),
         "target": offer.target,
         "device": dict(attempt.device),
         "gateway": dict(attempt.gateway),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from gateway.errors import SettingsInvalid, StorageFull
+from gateway.journal.sealing import Sealer
 
 # What a function of the journal is handed.
 Rows = sqlite3.Connection
@@ -216,6 +217,9 @@ def open_database(folder: Path, inline: bool = False) -> Database:
         "busy_timeout=30000",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
+    sealer = Sealer(folder)
+    connection.create_function("seal", 1, sealer.seal)
+    connection.create_function("unseal", 1, sealer.open)
     migrate(connection)
     return Database(connection, lock, inline)
 

@@ -1,5 +1,6 @@
 """Every attempt whole, with its revisions: what is ahead of what the cloud stored must be sent."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -73,10 +74,7 @@ def take_offers(
         if body is None:
             without_body.append(offer.task)
             continue
-        db.execute(
-            "INSERT OR IGNORE INTO bodies VALUES (?, ?, ?)",
-            (body.run, body.hash, body.model_dump_json(by_alias=True, exclude_defaults=True)),
-        )
+        _keep_body(db, body)
         _end_awaiting(db, offer, now)
         attempt = accept(offer, body, boot, now)
         earlier = _succeeded_before(db, offer)
@@ -359,9 +357,28 @@ def _succeeded_before(db: Connection, offer: OfferedTask) -> Attempt | None:
     return from_record(row[2], OfferedTask.model_validate_json(row[1]), body)
 
 
+def _keep_body(db: Connection, body: JobBody) -> None:
+    public = body.model_copy(update={"secrets": {}})
+    text = public.model_dump_json(by_alias=True, exclude_defaults=True)
+    place = "seal(?)" if body.secrets else "?"
+    db.execute(
+        f"INSERT OR IGNORE INTO bodies (run, hash, body, secrets) VALUES (?, ?, ?, {place})",
+        (body.run, body.hash, text, json.dumps(body.secrets) if body.secrets else ""),
+    )
+
+
 def _kept_body(db: Connection, run: str, digest: str) -> JobBody | None:
-    row = db.execute("SELECT body FROM bodies WHERE run = ? AND hash = ?", (run, digest)).fetchone()
-    return None if row is None else _parsed_body(row[0])
+    row = db.execute(
+        "SELECT body, secrets FROM bodies WHERE run = ? AND hash = ?", (run, digest)
+    ).fetchone()
+    if row is None:
+        return None
+    body = _parsed_body(row[0])
+    if not row[1]:
+        return body
+    (opened,) = db.execute("SELECT unseal(?)", (row[1],)).fetchone()
+    # Without its key the steps that need a secret fail, and say which name is missing.
+    return body.model_copy(update={"secrets": json.loads(opened) if opened else {}})
 
 
 @lru_cache(maxsize=16)

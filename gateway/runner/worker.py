@@ -46,6 +46,7 @@ from gateway.domain.facts import (
     Unanswered,
     WaitUntil,
 )
+from gateway.domain.masking import mask, mask_text
 from gateway.domain.plain_json import plain_text
 from gateway.domain.retention import Stream
 from gateway.errors import (
@@ -508,17 +509,19 @@ class Worker:
     ) -> None:
         if len(self._lines) >= LINES_KEPT:
             return
+        secrets = attempt.body.secrets
+        shown = mask(dict(data), secrets)
         known = level if level in ("DEBUG", "INFO", "WARNING", "ERROR") else "INFO"
         self._lines.append(
             LogLine(
                 number=0,
                 at=max(self._shop.clock().wall, 0),
                 level=cast("Level", known),
-                text=plain_text(text),
+                text=plain_text(mask_text(text, secrets)),
                 task=attempt.offer.task,
                 attempt=attempt.offer.attempt,
                 device=attempt.offer.device,
-                data=dict(data),
+                data=shown if isinstance(shown, dict) else {},
             )
         )
 

@@ -6,6 +6,8 @@ CREATE TABLE bodies (
     run TEXT NOT NULL,
     hash TEXT NOT NULL,
     body TEXT NOT NULL,
+    -- the secrets of the body, sealed; empty for none
+    secrets TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (run, hash)
 ) WITHOUT ROWID;
 

@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 
 from cloud.app import new_id
-from cloud.coordinator import extensions, runs, triggers
+from cloud.coordinator import control, extensions, runs, triggers
 from cloud.domain.triggers import MAX_DEPTH
 from cloud.errors import Conflict, Invalid
 from cloud.storage.dialect import change
-from cloud.storage.views import logs
+from cloud.storage.views import logs, results
 from contract.http.history import ExtendRun, RunItem
+from contract.http.runs import RetryRun
 from contract.ids import DEFAULT_ORG
 from contract.lifecycle import RunStatus
 from tests.integration.storage.world import World, snapshot
@@ -269,3 +270,63 @@ def test_what_is_added_to_a_serial_run_comes_last(world: World):
     given = world.task(f"{run}-2").input
     assert given.parameters == {"token": "***", "n": 1}
     assert given.steps[0].parameters == {"text": "hello"}
+
+
+@pytest.mark.row("B7")
+def test_timeouts_of_two_runs_share_their_handler_and_a_person_s_run_is_left_alone(world: World):
+    world.join("berlin", ["pump-1", "pump-2"])
+    world.save(name="cleanup", targets={"query": {"type": "none"}})
+    busy = world.start("cleanup", query={"id": "pump-9"}, create=False)
+    on_timeout = [{"run": "cleanup"}]
+    first = world.start(
+        world.save(name="a", targets={"query": {"id": "pump-1"}}, on_timeout=on_timeout, **FAST)
+    )
+    second = world.start(
+        world.save(name="b", targets={"query": {"id": "pump-2"}}, on_timeout=on_timeout, **FAST)
+    )
+    world.dispatch()
+    for task in world.send()["berlin"]:
+        world.report("berlin", snapshot(task, "timed_out", 1))
+    fire(world)
+    assert (runs_of(world, "cleanup"), world.run(busy).counts.total) == (1, 0)
+    pages = [
+        world.database.read_now(results.list_firings, DEFAULT_ORG, run) for run in (first, second)
+    ]
+    assert [page.items[0].status for page in pages] == ["pending", "pending"]
+    world.cancel(busy)
+    world.settle(busy)
+    world.now += 1
+    fire(world)
+    handler = run_of(world, "cleanup")
+    assert (runs_of(world, "cleanup"), world.run(handler).counts.total) == (2, 2)
+    world.settle(first)
+    fire(world)
+    end(world, handler, "succeeded", "succeeded")
+    assert world.run(handler).status is RunStatus.RUNNING  # the second may still send
+    world.settle(second)
+    fire(world)
+    assert world.settle(handler).status is RunStatus.SUCCEEDED
+    world.check()
+
+
+@pytest.mark.row("B8")
+def test_a_retry_brings_a_second_end_that_is_marked(world: World):
+    world.join("berlin", ["pump-1"])
+    world.save(name="mail", targets={"query": {"type": "none"}})
+    run = world.start_new(on_complete=[{"run": "mail"}], **FAST)
+    end(world, run, "failed")
+    fire(world)
+    mail = run_of(world, "mail")
+    while world.run_now(runs.create_tasks, mail, world.now):
+        pass
+    world.settle(mail)
+    world.now += 1
+    world.run_now(control.retry_run, world.caller, run, RetryRun(), world.now)
+    while world.run_now(runs.sweep, run, world.now):
+        pass
+    end(world, run, "succeeded")
+    fire(world)
+    assert runs_of(world, "mail") == 2
+    told = world.run(run_of(world, "mail")).context["trigger"]
+    assert isinstance(told, dict)
+    assert (told["number"], told["again"]) == (2, True)
