@@ -7,6 +7,7 @@ import pytest
 from contract.http.targets import NewTable
 from contract.lifecycle import RunStatus
 from tests.kit.rig import Rig
+from tests.system.conftest import MakeRig
 
 SECRET = "hunter2-and-more"
 ROWS = 100_000
@@ -28,7 +29,8 @@ def test_an_import_survives_kill_9_of_the_cloud(rig: Rig):
 
 @pytest.mark.row("A2")
 @pytest.mark.row("A13")
-def test_rows_run_on_the_central_gateway_with_a_secret_nobody_sees(rig: Rig):
+def test_rows_run_on_the_central_gateway_with_a_secret_nobody_sees(make_rig: MakeRig):
+    rig = make_rig(central=True)
     cells = ["berlin", '{"$ne": ""}', "{{ 7*7 }}"]
     rig.client.tables.create(NewTable(id="sites"))
     rig.client.tables.add_rows("sites", [{"site": cell} for cell in cells])
