@@ -1,6 +1,7 @@
 """What does a tick of dispatch cost in a run of 1,000,000 tasks, against one of 1,000?
 
 A tick offers 200 tasks of one run to 100 gateways. The reference is the same tick in the small run.
+Beside it: how long until 10,000 tasks of one run are in flight at once.
 """
 
 import tempfile
@@ -21,6 +22,7 @@ LARGE: Final = 1_000_000
 OFFERED: Final = 200
 GATEWAYS: Final = 100
 TICKS: Final = 20
+WIDE: Final = 10_000
 ROUNDS: Final = 1
 
 
@@ -40,7 +42,22 @@ def ask(rounds: int = ROUNDS) -> list[Figure]:
                     f"of {SMALL:,}", found[SMALL],
                 )
             )  # fmt: skip
+            with fresh_database(kind, Path(folder) / f"{kind}-wide", postgres) as database:
+                figures.append(Figure(f"{WIDE:,} in flight, {kind}", "s", [wide(database)]))
     return figures
+
+
+def wide(database: Database) -> float:
+    """Seconds until a run with a concurrency of 10,000 has as many tasks offered."""
+    database.run_now(add_fleet, WIDE, GATEWAYS)
+    job = save_job(database, caller_of(database), iteration={"concurrency": WIDE})
+    database.run_now(runs.start_run, caller_of(database), job, StartRun(), "run-1", NOW)
+    while database.run_now(runs.create_tasks, "run-1", NOW, 5_000):
+        pass
+    began, offered = time.perf_counter(), 0
+    while offered < WIDE:
+        offered += database.run_now(dispatch.offer_due, NOW).offered
+    return time.perf_counter() - began
 
 
 def ticks(database: Database, size: int) -> list[float]:

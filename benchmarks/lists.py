@@ -1,7 +1,7 @@
 """How long does a list take on a database with 10,000 runs and 5 million tasks?
 
 Each list as the API answers it, without HTTP: a page of 50, in the middle of it all, and the rare
-ones of a filter. The figure is the slowest of a hundred calls in each round (p99). The reference
+ones of a filter. The figure is the p99 of two hundred calls in each round. The reference
 is the same list on a database with 10 runs of 50 tasks.
 """
 
@@ -23,7 +23,7 @@ from tests.kit.postgres import PostgresServer
 RUNS: Final = 10_000
 TASKS_A_RUN: Final = 490
 LARGE_RUN: Final = 100_000
-CALLS: Final = 100
+CALLS: Final = 200
 ROUNDS: Final = 1
 ORG: Final = "default"
 
@@ -59,7 +59,7 @@ def p99(database: Database, call: Callable[[Session], object]) -> float:
         began = time.perf_counter()
         database.read_now(call)
         took.append((time.perf_counter() - began) * 1000)
-    return sorted(took)[-1]
+    return sorted(took)[CALLS * 99 // 100 - 1]
 
 
 def lists() -> dict[str, Callable[[Session], object]]:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Concatenate, Final, Never, ParamSpec, TypeVar
+from typing import Concatenate, Final, Never, ParamSpec, TypeVar
 
 import structlog
 
@@ -165,13 +165,15 @@ class Loops:
 
     # -- how they run
 
-    async def _chunk(self, sweep: Callable[[Session, str, int, int], bool], *which: Any) -> bool:
+    async def _chunk(
+        self, sweep: Callable[[Session, str, int, int], bool], run: str, now: int
+    ) -> bool:
         """One chunk of a sweep, as large as the time that the one before took allows."""
         size = self._sizes.get(sweep.__name__, FIRST_CHUNK)
 
         def timed(session: Session) -> tuple[bool, float]:
             began = time.perf_counter()
-            more = sweep(session, *which, size)
+            more = sweep(session, run, now, size)
             session.flush()
             return more, (time.perf_counter() - began) * 1000
 

@@ -63,7 +63,8 @@ def retry_policy(retry: Retry) -> RetryPolicy:
 def offered_steps(document: JobDocument, name: str | None = None) -> list[OfferedStep]:
     """The steps of one of the job's lists, the first if none is named, as gateways perform them."""
     lists = step_lists(document)
-    return expand(lists[name] if name is not None and name in lists else next(iter(lists.values())))
+    steps = lists.get(name) if name is not None else None
+    return expand(next(iter(lists.values())) if steps is None else steps)
 
 
 def needed_verbs(document: JobDocument) -> list[str]:

@@ -32,15 +32,12 @@ def create_tasks(
     cursor: int | str = int(run.created_to or 0) if shape.counts else run.created_to
     scope = f"{table}.org = :org AND {key} > :cursor{in_table(shape)}"
     # Devices that came to match a continuous run later: those it has no task for yet.
-    fresh = (
-        ""
-        if run.creating
-        else (
-            f" AND NOT EXISTS (SELECT 1 FROM tasks known WHERE known.org = {table}.org "
-            f"AND known.device = {key} AND known.run = :run)"
-        )
+    fresh = "" if run.creating else (
+        f" AND NOT EXISTS (SELECT 1 FROM tasks known WHERE known.org = {table}.org "
+        f"AND known.device = {key} AND known.run = :of_run)"
     )
     within: dict[str, Any] = {"org": run.org, "cursor": cursor}
+    mine = {"of_run": run.id} if fresh else {}
     if shape is ROWS:
         within["of_table"] = run.target_table
     last = fetch_one(
@@ -65,6 +62,7 @@ def create_tasks(
         priority=run.priority,
         attempts=run.attempts,
         due_at=due_at,
+        **mine,
         **within,
         **({"last": last.key} if last else {}),
         **parameters,

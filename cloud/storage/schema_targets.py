@@ -1,8 +1,8 @@
 """Tables of what a job may be about beside devices: groups, users, rows of data tables; secrets.
 
-A query over them filters within one org by its primary key. Measured on 100,000 devices, a
-condition on JSON costs a scan of 0.1 s (SQLite) to 0.2 s (PostgreSQL) when a run starts, in chunks
-that hurt nobody; an index on JSON would be paid on every write of a device's state instead.
+A query over them filters within one org by its primary key. Measured on SQLite, a condition on JSON
+scans 100,000 devices in 0.06 s when a run starts, in chunks that hurt nobody; an index on JSON
+would be paid on every write of a device's state instead.
 """
 
 from typing import Any, ClassVar

@@ -45,7 +45,10 @@ def download(transport: Transport, run: str, path: Path) -> int:
     """Write the file of an export that has ended; its size in bytes."""
     size = 0
     with transport.body(f"/runs/{run}/download") as chunks:
-        with path.open("wb") as file:
+        file = path.open("wb")  # the blocking twin would have two blocks in one
+        try:
             for chunk in chunks:
                 size += file.write(chunk)
+        finally:
+            file.close()
     return size

@@ -90,7 +90,7 @@ def _start_fleet(site: "Site", programs: "Programs", client: "Roundsman") -> Non
             programs.start(f"gateway-{side}", site.gateway(side), site.gateway_env(side))
             programs.start(f"devices-{side}", site.devices(side), {})
         _until(
-            lambda: sum(gateway.online for gateway in client.gateways.list()) == len(SIDES),
+            lambda: sum(g.online and not g.central for g in client.gateways.list()) == len(SIDES),
             programs,
             "not both gateways are online",
         )

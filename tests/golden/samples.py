@@ -58,6 +58,7 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
                 name="Pumpe Süd",
                 driver="smp",
                 address="/dev/serial/by-id/usb-1",
+                bus="serial:/dev/serial/by-id/usb-1",
                 tags={"site": "berlin"},
                 attributes={"buf_size": 384},
                 link="up",

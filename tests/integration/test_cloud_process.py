@@ -11,7 +11,10 @@ import pytest
 
 from tests.kit.waiting import wait_until
 
-CONFIG = "data_dir: {data}\nhttp: {{port: 0}}\nbroker: {{embedded_port: 0}}\n"
+CONFIG = (
+    "data_dir: {data}\nhttp: {{port: 0}}\nbroker: {{embedded_port: 0}}\n"
+    "central_gateway: {{enabled: false}}\n"
+)
 
 
 @pytest.fixture

@@ -1,17 +1,21 @@
 """A target query as SQL means what `contract.query.matches` says, on both databases."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
+from sqlmodel import select
 
 from cloud.storage.database import Database, Session
 from cloud.storage.dialect import fetch, is_sqlite
 from cloud.storage.json_text import to_json
-from cloud.storage.schema import DeviceRow
-from cloud.storage.targets import compile_query
-from contract.query import SECTIONS, QueryInvalid, matches, parse
+from cloud.storage.schema import DeviceRow, GatewayRow
+from cloud.storage.schema_targets import ContactRow, DataRow, GroupRow
+from cloud.storage.targets import SHAPES, compile_query
+from contract.query import SECTIONS, Query, QueryInvalid, matches, parse
 
 TEXTS = st.sampled_from(
     ["", "a", "A", "ab", "a%b", "a_b", "\\", "é", "ß", "\U0001f600", "0", "true"]
@@ -106,3 +110,64 @@ def _replace(session: Session, devices: Mapping[str, dict[str, JsonValue]]) -> N
 def _found(session: Session, parsed: object) -> set[str]:
     where, parameters = compile_query(parsed, sqlite=is_sqlite(session))  # type: ignore[arg-type]
     return {row.id for row in fetch(session, f"SELECT id FROM devices WHERE {where}", **parameters)}
+
+
+ROW_PATHS = st.one_of(KEYS, st.tuples(KEYS, KEYS).map(".".join), st.just("id"), st.just("id.x"))
+
+
+@pytest.mark.parametrize("resource", ["row", "user", "gateway", "group"])
+@settings(
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_sql_and_python_agree_on_every_kind_of_target(
+    database: Database, resource: str, data: st.DataObject
+):
+    documents = data.draw(st.lists(OBJECTS if resource == "row" else DOCUMENTS, max_size=4))
+    paths = ROW_PATHS if resource == "row" else PATHS
+    queries = data.draw(st.lists(st.dictionaries(paths, CONDITIONS, max_size=2), max_size=6))
+    stored = database.run_now(_store, resource, documents)
+    for query in queries:
+        try:
+            parsed = parse(query)
+        except QueryInvalid:
+            continue
+        expected = {key for key, document in stored.items() if matches(parsed, document)}
+        assert database.read_now(_keys, resource, parsed) == expected, query
+
+
+def _store(
+    session: Session, resource: str, documents: list[dict[str, JsonValue]]
+) -> dict[str, dict[str, JsonValue]]:
+    """Store targets in place of those there are; returns them as queries see them."""
+    kinds = {"row": DataRow, "user": ContactRow, "gateway": GatewayRow, "group": GroupRow}
+    for row in session.exec(select(kinds[resource])).all():
+        session.delete(row)
+    session.flush()
+    found: dict[str, dict[str, JsonValue]] = {}
+    for n, document in enumerate(documents, 1):
+        if resource == "row":
+            data = to_json(document)
+            session.add(DataRow(org="default", of_table="t", key=n, data=data, updated_at=0))
+            found[str(n)] = {**document, "id": n}
+            continue
+        shown = {"id": f"t-{n}", "type": document["type"], "name": document["name"]}
+        shown |= {"tags": document["tags"], "attributes": document["attributes"]}
+        fields: dict[str, Any] = {**shown, "org": "default", "created_at": 0}
+        fields |= {name: to_json(shown[name]) for name in ("tags", "attributes")}
+        if resource == "gateway":
+            shown["state"] = document["state"]
+            fields |= {"health": to_json(document["state"]), "token_hash": f"hash-{n}"}
+        else:
+            fields["updated_at"] = 0
+        session.add(kinds[resource](**fields))
+        found[f"t-{n}"] = shown
+    return found
+
+
+def _keys(session: Session, resource: str, parsed: Query) -> set[str]:
+    shape = SHAPES[resource]
+    where, parameters = compile_query(parsed, sqlite=is_sqlite(session), shape=shape)
+    sql = f"SELECT {shape.key} AS found FROM {shape.table} WHERE {where}"
+    return {str(row.found) for row in fetch(session, sql, **parameters)}

@@ -13,6 +13,8 @@ def test_the_public_names_are_exactly_these():
         "BadRequest",
         "Changed",
         "Conflict",
+        "CurrentRun",
+        "Gone",
         "NotAuthenticated",
         "NotFound",
         "NotPermitted",
@@ -22,6 +24,10 @@ def test_the_public_names_are_exactly_these():
         "ServerError",
         "Timeout",
         "TransportError",
+        "Unreachable",
+        "current_run",
+        "current_run_id",
+        "entered_run",
     ]
     assert dir(roundsman) == roundsman.__all__
 

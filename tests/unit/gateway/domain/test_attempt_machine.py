@@ -7,10 +7,13 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from contract.lifecycle import STEP_ENDS, TASK_ENDS, StepStatus, TaskStatus
+from contract.messages import OfferedAcknowledge
 from gateway.domain.attempt import advance
 from gateway.domain.attempt_record import from_record, snapshot_of, to_record
-from gateway.domain.attempt_state import Attempt
+from gateway.domain.attempt_state import Attempt, with_changes
 from gateway.domain.facts import (
+    Acknowledged,
+    Acknowledgment,
     Begin,
     CancelAsked,
     Denied,
@@ -55,10 +58,18 @@ OUTCOMES = st.one_of(
 
 
 class AttemptMachine(RuleBasedStateMachine):
-    @initialize(steps=STEPS, timeout=st.integers(1, 60_000), start_by=st.integers(0, 30_000))
-    def accept(self, steps, timeout, start_by):
+    @initialize(
+        steps=STEPS,
+        timeout=st.integers(1, 60_000),
+        start_by=st.integers(0, 30_000),
+        explicit=st.booleans(),
+    )
+    def accept(self, steps, timeout, start_by, explicit):
         offered = [a_step(f"s{n}", **fields) for n, fields in enumerate(steps)]
-        self.attempt: Attempt = an_attempt(*offered, timeout=timeout, start_by=start_by)
+        made = an_attempt(*offered, timeout=timeout, start_by=start_by)
+        asked = OfferedAcknowledge() if explicit else None
+        body = made.body.model_copy(update={"acknowledge": asked})
+        self.attempt: Attempt = with_changes(made, body=body)
         self.now = AT
         self.boot = 1
         self.begun: list[int] = []
@@ -118,6 +129,24 @@ class AttemptMachine(RuleBasedStateMachine):
         self.feed(CancelAsked(mode))
         self.cancelled = self.cancelled or (mode != "recall" and self.ended is None)
 
+    @rule(success=st.booleans())
+    def acknowledge(self, success):
+        first = self.attempt.acknowledgment
+        was_awaiting = self.attempt.is_awaiting
+        self.feed(Acknowledged(Acknowledgment(success, by="somebody")))
+        if first is not None:
+            assert self.attempt.acknowledgment == first
+        if was_awaiting:
+            ending = TaskStatus.SUCCEEDED if success else TaskStatus.FAILED
+            assert self.attempt.status is ending
+
+    @invariant()
+    def only_an_explicit_attempt_awaits_a_word_that_has_not_come(self):
+        if self.attempt.is_awaiting:
+            assert self.attempt.body.acknowledge is not None
+            assert self.attempt.acknowledgment is None
+            assert self.attempt.outcome is None
+
     @rule(is_new_process=st.booleans())
     def restart(self, is_new_process):
         kept = self.attempt
@@ -131,7 +160,7 @@ class AttemptMachine(RuleBasedStateMachine):
     @invariant()
     def a_running_attempt_has_something_to_wait_for(self):
         attempt = self.attempt
-        if attempt.begun and not attempt.is_ended:
+        if attempt.begun and not attempt.is_ended and not attempt.is_awaiting:
             assert attempt.current is not None
             assert attempt.steps[attempt.current].status is StepStatus.RUNNING
 
@@ -151,6 +180,9 @@ class AttemptMachine(RuleBasedStateMachine):
         for _ in range(200):
             if self.attempt.is_ended:
                 break
+            if self.attempt.is_awaiting:
+                effects = self.feed(Acknowledged(Acknowledgment(True)))
+                continue
             wanted = [e for e in effects if isinstance(e, Perform | WaitUntil | Interrupt)]
             fact: Fact = Done() if any(isinstance(e, Perform) for e in wanted) else Due()
             self.now = later(self.now, 1_000)

@@ -69,6 +69,8 @@ def test_the_nouns_and_verbs_are_these():
         "runs retry",
         "runs report",
         "tasks get",
+        "tasks acknowledge",
+        "tasks acknowledgment-token",
         "devices list",
         "devices get",
         "devices free",
