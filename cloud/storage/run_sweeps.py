@@ -32,9 +32,13 @@ def create_tasks(
     cursor: int | str = int(run.created_to or 0) if shape.counts else run.created_to
     scope = f"{table}.org = :org AND {key} > :cursor{in_table(shape)}"
     # Devices that came to match a continuous run later: those it has no task for yet.
-    fresh = "" if run.creating else (
-        f" AND NOT EXISTS (SELECT 1 FROM tasks known WHERE known.org = {table}.org "
-        f"AND known.device = {key} AND known.run = :of_run)"
+    fresh = (
+        ""
+        if run.creating
+        else (
+            f" AND NOT EXISTS (SELECT 1 FROM tasks known WHERE known.org = {table}.org "
+            f"AND known.device = {key} AND known.run = :of_run)"
+        )
     )
     within: dict[str, Any] = {"org": run.org, "cursor": cursor}
     mine = {"of_run": run.id} if fresh else {}

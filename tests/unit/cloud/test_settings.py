@@ -63,12 +63,12 @@ def test_a_file_that_is_not_there_is_named():
 def test_the_environment_goes_over_the_file(file, monkeypatch):
     file.write_text("http: {port: 1000, host: '::1'}\nlimits: {heartbeat: 5s}\n")
     monkeypatch.setenv("ROUNDSMAN_CLOUD__HTTP__PORT", "2000")
-    monkeypatch.setenv("ROUNDSMAN_CLOUD__BROKER__PASSWORD", "secret")
+    monkeypatch.setenv("ROUNDSMAN_CLOUD__BROKER__PASSWORD", "hunter2")
     settings = read_settings(file)
     assert (settings.http.port, settings.http.host) == (2000, "::1")
     assert settings.limits.heartbeat == timedelta(seconds=5)
     assert settings.broker.password is not None
-    assert "secret" not in repr(settings)
+    assert "hunter2" not in repr(settings)
 
 
 def test_a_bad_variable_is_named(monkeypatch):
