@@ -29,7 +29,7 @@ ORG: Final = "default"
 
 
 def ask(rounds: int = ROUNDS) -> list[Figure]:
-    figures = []
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder, PostgresServer(durable=True) as postgres:
         for kind in KINDS:
             large = measured(kind, Path(folder) / f"{kind}-large", postgres, RUNS, rounds)

@@ -173,9 +173,10 @@ def devices(
 
     With `tags` also those: they are not read where nothing depends on them.
     """
+    columns = "id, gateway, held_by, bus, link" + (", tags" if tags else "")
     rows = fetch(
         session,
-        f"SELECT id, gateway, held_by, bus, link{', tags' if tags else ''} FROM devices WHERE org = :org "
+        f"SELECT {columns} FROM devices WHERE org = :org "
         f"AND {any_of(session, 'id', 'ids')} ORDER BY id{for_update(session)}",
         org=org,
         ids=listed(session, sorted(set(ids))),

@@ -73,7 +73,7 @@ def test_something_else_at_the_address_is_named_as_such(api: FakeApi, cli: Cli):
 )
 def test_waiting_ends_with_what_became_of_the_run(api: FakeApi, cli: Cli, status, expected):
     api.on(f"GET /runs/{RUN_ID}", a_run(), a_run(status))
-    assert cli("runs", "wait", RUN_ID).code == expected
+    assert cli("runs", "wait", RUN_ID, "--timeout", "20s").code == expected
 
 
 def test_a_wait_that_is_over_too_early_ends_with_8(api: FakeApi, cli: Cli):
@@ -85,12 +85,12 @@ def test_a_wait_that_is_over_too_early_ends_with_8(api: FakeApi, cli: Cli):
 
 def test_waiting_for_a_status_ends_well_once_it_is_there(api: FakeApi, cli: Cli):
     api.on(f"GET /runs/{RUN_ID}", a_run(RunStatus.SCHEDULED), a_run())
-    assert cli("runs", "wait", RUN_ID, "--for", "running").code == 0
+    assert cli("runs", "wait", RUN_ID, "--for", "running", "--timeout", "20s").code == 0
 
 
 def test_waiting_for_a_status_that_can_no_longer_come_ends_with_3(api: FakeApi, cli: Cli):
     api.on(f"GET /runs/{RUN_ID}", a_run(RunStatus.SUCCEEDED))
-    assert cli("runs", "wait", RUN_ID, "--for", "paused").code == 3
+    assert cli("runs", "wait", RUN_ID, "--for", "paused", "--timeout", "20s").code == 3
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,8 @@ def test_waiting_for_a_status_that_can_no_longer_come_ends_with_3(api: FakeApi, 
         ("jobs", "get"),
         ("jobs", "list", "-o", "xml"),
         ("runs", "wait", RUN_ID, "--timeout", "soon"),
-        ("runs", "wait", RUN_ID, "--for", "tuesday"),
+        ("runs", "wait", RUN_ID),
+        ("runs", "wait", RUN_ID, "--for", "tuesday", "--timeout", "20s"),
         ("jobs", "create", "-f", "no-such-file.yaml"),
         ("--url", "localhost:8080", "jobs", "list"),
         ("--server", "lab", "jobs", "list"),

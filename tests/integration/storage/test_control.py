@@ -93,11 +93,11 @@ def test_runs_wait_in_the_future_and_start_one_at_a_time(world: World):
     first = world.start(job, after="1h")
     second = world.start(job, after="1h")
     now = world.start(job)
-    assert world.run(first).waiting_for.code == "start"  # type: ignore[union-attr]
+    assert world.run(first).waiting_for.code == "start"
     world.now += 3_600_000
     world.hear("berlin")
     assert world.start_due() == []
-    assert world.run(first).waiting_for.code == "previous_run"  # type: ignore[union-attr]
+    assert world.run(first).waiting_for.code == "previous_run"
     world.play(now)
     assert world.start_due() == [first]
     world.play(first)
@@ -191,7 +191,7 @@ def test_a_device_held_after_an_unconfirmed_cancel_is_freed_by_hand(world: World
     after = world.start_new(name="after")
     world.hear("berlin")
     world.dispatch()
-    assert world.run(after).waiting_for.code == "device_held"  # type: ignore[union-attr]
+    assert world.run(after).waiting_for.code == "device_held"
     freed = world.run_now(control.free_device, world.caller, "pump-1", world.now)
     assert freed.held_by is None
     assert world.play(after).status is RunStatus.SUCCEEDED

@@ -60,15 +60,19 @@ def test_runs_logs_and_reports_are_gone_and_a_namesake_begins_anew(world: World)
     link = world.run_now(links.make_report_link, world.caller, run, world.now, "")
     signature = link.csv.rpartition("=")[2]
     until = int(link.expires_at.timestamp() * 1000)
-    open_link = (links.org_of_link, run, "csv", until, signature, world.now)
-    assert world.database.read_now(*open_link) == DEFAULT_ORG
+    now = world.now
+
+    def open_link() -> str:
+        return world.database.read_now(links.org_of_link, run, "csv", until, signature, now)
+
+    assert open_link() == DEFAULT_ORG
     delete(world, job)
     for read in (
         lambda: world.run(run),
         lambda: world.task(f"{run}-0"),
         lambda: world.database.read_now(logs.run_log, DEFAULT_ORG, run),
         lambda: world.database.read_now(reports.rows, DEFAULT_ORG, run),
-        lambda: world.database.read_now(*open_link),
+        open_link,
         lambda: world.run_now(runs.cancel_run, world.caller, run, CancelRun(), world.now),
     ):
         with pytest.raises((Gone, NotFound, Conflict)):

@@ -117,7 +117,8 @@ class Story:
         if self.runs:
             run = self.runs[which % len(self.runs)]
             try:
-                self.world.run_now(function, self.world.caller, run, *arguments, self.world.now)
+                caller, now = self.world.caller, self.world.now
+                self.world.run_now(lambda s: function(s, caller, run, *arguments, now))
             except Conflict as conflict:
                 assert conflict.code in EXPECTED, conflict
             self.world.sweep(run)

@@ -1,11 +1,13 @@
 """How the tasks of a run take their turns: serial, delay, limits, silent gateways, fairness."""
 
+from typing import Literal
+
 import pytest
 
 from cloud.coordinator import dispatch, holds, runs, stranded
 from cloud.errors import Invalid
 from cloud.storage import runs as stored_runs
-from contract.http.holds import SetHold
+from contract.http.holds import HoldKind, SetHold
 from contract.lifecycle import RunStatus, TaskStatus
 from contract.messages import DeviceState, InventoryDevice, OfferedTask, TaskSnapshot
 from tests.integration.storage.world import World, snapshot
@@ -248,7 +250,7 @@ def test_lines_and_sites_have_limits(world: World):
         ("org", "all", "emergency_stop"),
     ],
 )
-def test_nothing_new_starts_on_what_is_held(world: World, kind: str, id: str, code: str):
+def test_nothing_new_starts_on_what_is_held(world: World, kind: HoldKind, id: str, code: str):
     device = InventoryDevice(id="pump-0", tags={"site": "mitte"})
     world.join("berlin", [device, InventoryDevice(id="pump-1", tags={"site": "mitte"})])
     run = world.start_new(iteration={"concurrency": 1})
@@ -269,7 +271,7 @@ def test_nothing_new_starts_on_what_is_held(world: World, kind: str, id: str, co
 @pytest.mark.row("C16")
 def test_a_hold_runs_out(world: World):
     world.join("berlin", ["pump-0"])
-    wanted = SetHold(lasts="10m")
+    wanted = SetHold.model_validate({"lasts": "10m"})
     world.run_now(holds.set_hold, world.caller, "gateway", "berlin", wanted, world.now)
     run = world.start_new()
     assert world.dispatch().offered == 0
@@ -350,7 +352,7 @@ def test_devices_that_come_to_match_later_join_a_continuous_run(world: World):
     world.join("berlin", ["pump-0"])
     run = world.start_new(targets={"query": {"type": {"$ne": "valve"}}, "continuous": True})
     assert world.play(run, rounds=2).ended_at is None
-    assert world.run(run).waiting_for.code == "targets"  # type: ignore[union-attr]
+    assert world.run(run).waiting_for.code == "targets"
     assert world.database.read_now(stored_runs.to_fill, world.now) == []
     world.now += 10_000
     valve = InventoryDevice(id="valve-1", type="valve")
@@ -372,7 +374,7 @@ def test_a_retry_may_wait_for_the_device_to_be_up(world: World):
     first = one(world)
     world.report("berlin", snapshot(first, "failed", 1, failure={"code": "device_unreachable"}))
 
-    def link(number: int, link: str) -> None:
+    def link(number: int, link: Literal["up", "down"]) -> None:
         state = DeviceState(number=number, at=world.now + number, device="pump-0", link=link)
         world.report("berlin", states=[state])
 

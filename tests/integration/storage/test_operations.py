@@ -105,7 +105,7 @@ def test_good_lines_are_stored_and_bad_ones_named(office: Office):
         {"site": "{{ 7*7 }}"},
         {"site": "last", "size": 1, "on": False, "extra": [1]},
     ]
-    reasons = {one["line"]: one["reason"] for one in run.results["first_errors"]}  # type: ignore[union-attr,call-overload,index]
+    reasons = {one["line"]: one["reason"] for one in run.results["first_errors"]}  # type: ignore[call-overload,index]
     assert set(reasons) == {3, 6, 8, 9}
     assert reasons[3] == "size: `three` is no number"
     assert reasons[9] == "not UTF-8"

@@ -78,7 +78,7 @@ def test_a_group_is_one_task_with_its_members_in_scope(world: World):
     run = world.start_new(targets={"resource": "group"})
     tasks = offered(world, run, CENTRAL)
     members = {
-        str(task.target["id"]): [member["id"] for member in task.target["members"]]  # type: ignore[union-attr,call-overload,index]
+        str(task.target["id"]): [member["id"] for member in task.target["members"]]  # type: ignore[call-overload,index]
         for task in tasks
     }
     assert members == {"all": ["pump-1", "pump-2", "pump-3"], "lab": ["pump-1", "pump-3"]}
@@ -118,7 +118,11 @@ def test_a_user_is_read_when_the_attempt_is_offered(world: World):
 @pytest.mark.row("A8")
 def test_rows_of_a_table_named_by_the_context(world: World):
     world.join(CENTRAL)
-    rows = [{"site": "berlin", "size": 3}, {"site": "paris", "size": 9}, {"site": "berlin"}]
+    rows: list[dict[str, Any]] = [
+        {"site": "berlin", "size": 3},
+        {"site": "paris", "size": 9},
+        {"site": "berlin"},
+    ]
     make_table(world, "sites", rows, site="text", size="number")
     job = world.save(
         targets={"resource": "row", "table": "{{ ctx.table }}", "query": {"size": {"$gt": 2}}}

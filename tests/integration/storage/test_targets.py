@@ -124,7 +124,8 @@ ROW_PATHS = st.one_of(KEYS, st.tuples(KEYS, KEYS).map(".".join), st.just("id"), 
 def test_sql_and_python_agree_on_every_kind_of_target(
     database: Database, resource: str, data: st.DataObject
 ):
-    documents = data.draw(st.lists(OBJECTS if resource == "row" else DOCUMENTS, max_size=4))
+    kind: st.SearchStrategy[Any] = OBJECTS if resource == "row" else DOCUMENTS
+    documents = data.draw(st.lists(kind, max_size=4))
     paths = ROW_PATHS if resource == "row" else PATHS
     queries = data.draw(st.lists(st.dictionaries(paths, CONDITIONS, max_size=2), max_size=6))
     stored = database.run_now(_store, resource, documents)
@@ -141,7 +142,12 @@ def _store(
     session: Session, resource: str, documents: list[dict[str, JsonValue]]
 ) -> dict[str, dict[str, JsonValue]]:
     """Store targets in place of those there are; returns them as queries see them."""
-    kinds = {"row": DataRow, "user": ContactRow, "gateway": GatewayRow, "group": GroupRow}
+    kinds: dict[str, Any] = {
+        "row": DataRow,
+        "user": ContactRow,
+        "gateway": GatewayRow,
+        "group": GroupRow,
+    }
     for row in session.exec(select(kinds[resource])).all():
         session.delete(row)
     session.flush()

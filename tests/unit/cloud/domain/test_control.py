@@ -1,5 +1,7 @@
 """Where a run stands, and who may lift a pause."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,7 +35,8 @@ ASKED = st.builds(
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(PAUSERS))))
 def test_nobody_lifts_anothers_pause(moves: list[tuple[bool, str]]):
-    text, model = "", set()
+    text = ""
+    model: set[str] = set()
     for pauses, who in moves:
         text = (paused_by if pauses else resumed_by)(text, who)  # type: ignore[arg-type]
         (model.add if pauses else model.discard)(who)
@@ -41,7 +44,7 @@ def test_nobody_lifts_anothers_pause(moves: list[tuple[bool, str]]):
 
 
 @given(FACTS, FACTS)
-def test_every_change_of_a_live_run_is_a_legal_move(before: dict, after: dict):
+def test_every_change_of_a_live_run_is_a_legal_move(before: dict[str, Any], after: dict[str, Any]):
     was, is_now = standing(**before), standing(**after)
     assert was not in RUN_ENDS
     if was is RunStatus.CANCELLING or was is is_now:

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from cloud.domain.masking import MASK, masked
 
@@ -17,7 +18,7 @@ JSON = st.recursive(
 
 
 def test_what_is_named_like_a_secret_is_masked_and_a_template_is_not():
-    given = {
+    given: dict[str, JsonValue] = {
         "headers": {"Authorization": "Bearer abc", "Accept": "*/*"},
         "body": [{"password": "x", "apiKey": {"a": 1}, "note": "y"}],
         "token": "{{ secrets.hub }}",
@@ -33,7 +34,7 @@ def test_what_is_named_like_a_secret_is_masked_and_a_template_is_not():
 
 @given(JSON, st.sampled_from(["password", "db_passwd", "X-Api-Key", "clientSecret"]))
 def test_nothing_under_such_a_name_is_shown_however_deep(value, name):
-    deep = {"a": [{"b": {name: "the-hidden-value", "rest": value}}]}
+    deep: JsonValue = {"a": [{"b": {name: "the-hidden-value", "rest": value}}]}
     assert "the-hidden-value" not in json.dumps(masked(deep))
 
 

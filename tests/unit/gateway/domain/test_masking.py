@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from contract.messages import JobBody
 from gateway.domain.attempt import advance
@@ -29,7 +30,7 @@ def body() -> JobBody:
 
 @given(before=st.text(max_size=5), after=st.text(max_size=5))
 def test_no_form_of_a_secret_is_left(before: str, after: str) -> None:
-    inner = {"echo": f"{before}{SECRET}{after}", SECRET: [SECRET, 1, None]}
+    inner: JsonValue = {"echo": f"{before}{SECRET}{after}", SECRET: [SECRET, 1, None]}
     found = json.dumps(mask(inner, {"api_key": SECRET}), ensure_ascii=False)
     assert "hunter2" not in found
     assert "***" in found
