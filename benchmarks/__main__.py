@@ -27,7 +27,9 @@ def main() -> None:
     if unknown:
         parser.error(f"no such question: {', '.join(unknown)}; there are {', '.join(QUESTIONS)}")
     cores, memory = psutil.cpu_count(), psutil.virtual_memory().total / 2**30
-    print(f"{platform.system()}, Python {platform.python_version()}, {cores} cores, {memory:.0f} GiB")
+    print(
+        f"{platform.system()}, Python {platform.python_version()}, {cores} cores, {memory:.0f} GiB"
+    )
     for name in options.names or QUESTIONS:
         question = importlib.import_module(f"benchmarks.{name}")
         began = time.monotonic()

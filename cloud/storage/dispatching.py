@@ -175,8 +175,8 @@ def devices(
     """
     rows = fetch(
         session,
-        f"SELECT id, gateway, held_by, bus, link{', tags' if tags else ''} FROM devices WHERE org = :org "
-        f"AND {any_of(session, 'id', 'ids')} ORDER BY id{for_update(session)}",
+        f"SELECT id, gateway, held_by, bus, link{', tags' if tags else ''} FROM devices "
+        f"WHERE org = :org AND {any_of(session, 'id', 'ids')} ORDER BY id{for_update(session)}",
         org=org,
         ids=listed(session, sorted(set(ids))),
     )
