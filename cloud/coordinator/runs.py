@@ -324,6 +324,6 @@ def _give_up(session: Session, run: RunRow, now: int, limit: int) -> int:
     moves = [
         Move(task, close(task.facts, facts, TaskStatus.CANCELLED, failure, now)) for task in found
     ]
-    held = {task.ordinal for task in found if task.sent}
+    held = {task.key for task in found if task.sent}
     tasks.save_moves(session, moves, now, counts.SWEEP_SHARD, keep_devices=held)
     return len(found)

@@ -8,7 +8,7 @@ from cloud.domain.dispatch import SILENCE_MS
 from cloud.domain.tasks import stranding
 from cloud.storage import counts, runs, strandings, tasks
 from cloud.storage.database import Session
-from cloud.storage.tasks import Move
+from cloud.storage.tasks import Key, Move
 from contract.lifecycle import TaskStatus
 from contract.messages import Failure
 
@@ -33,7 +33,7 @@ def _strand_open(session: Session, now: int, silence: int, limit: int) -> set[st
     facts = runs.load_facts(session, {task.run for task, _, _ in found})
     deltas = Deltas()
     moves: list[Move] = []
-    held: set[int] = set()
+    held: set[Key] = set()
     flagged: list[tuple[str, int]] = []
     for task, offline, deadline in found:
         end = stranding(task.facts, offline, deadline, now)
@@ -51,7 +51,7 @@ def _strand_open(session: Session, now: int, silence: int, limit: int) -> set[st
             taken = rules.close(task.facts, run, end, failure, now)
         moves.append(Move(task, taken))
         if task.sent and end is not TaskStatus.SCHEDULED:
-            held.add(task.ordinal)
+            held.add(task.key)
     strandings.flag(session, flagged)
     tasks.save_moves(session, moves, now, counts.SWEEP_SHARD, deltas, keep_devices=held)
     return {task.run for task, _, _ in found}

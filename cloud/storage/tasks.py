@@ -151,36 +151,41 @@ def save_moves(
     now: int,
     shard: int,
     deltas: Deltas | None = None,
-    keep_devices: Collection[int] = (),
+    keep_devices: Collection[Key] = (),
 ) -> None:
     """Save moves of open attempts, free what the closed ones held, and move the counts.
 
     The tasks are locked by `load`. Each task stands here once. Devices, waiting tasks and counts
     follow in this order everywhere, so that two transactions never wait in a circle.
-    `keep_devices` are ordinals whose device stays held: their gateway may still be at work on it.
+    `keep_devices` are tasks whose device stays held: their gateway may still be at work on it.
     """
     deltas = deltas or Deltas()
     stay: list[dict[str, Any]] = []
     go: list[dict[str, Any]] = []
     reported: list[dict[str, Any]] = []
     decided: list[dict[str, Any]] = []
+    went: list[Move] = []
     for move in moves:
         task, taken = move.task, move.taken
         row = _row(move, now)
-        (stay if taken.status is task.facts.status else go).append(row)
         (decided if move.snapshot is None else reported).append(row)
         deltas.moved(task.run, task.facts.status, task.progress, taken.status, taken.progress)
-        if task.stranded and taken.status is not task.facts.status:
+        if taken.status is task.facts.status:
+            stay.append(row)
+            continue
+        go.append(row)
+        went.append(move)
+        if task.stranded:
             deltas.stranded(task.run, -1)
     change_many(session, _STAY, stay)
     change_many(session, _GO, go)
     change_many(session, _ATTEMPT_REPORTED, reported)
     change_many(session, _ATTEMPT_DECIDED, decided)
-    change_many(session, _REST_SLOT, [_rest(move) for move in moves if move.taken.rests_until])
-    free(session, [move.task for move in moves if _gives_back(move)], keep_devices)
-    gone = [move.task.key for move in moves if move.taken.status is TaskStatus.TIMED_OUT]
+    change_many(session, _REST_SLOT, [_rest(move) for move in went if move.taken.rests_until])
+    free(session, [move.task for move in went if _gives_back(move)], keep_devices)
+    gone = [move.task.key for move in went if move.taken.status is TaskStatus.TIMED_OUT]
     triggers.note_timeouts(session, gone, now)
-    acknowledgments.note_untold(session, [_untold(move) for move in moves if _is_untold(move)])
+    acknowledgments.note_untold(session, [_untold(move) for move in went if _is_untold(move)])
     counts.move(session, deltas, shard)
 
 
@@ -253,10 +258,10 @@ _FREE: Final = (
 )
 
 
-def free(session: Session, tasks: Sequence[StoredTask], keep_devices: Collection[int] = ()) -> None:
+def free(session: Session, tasks: Sequence[StoredTask], keep_devices: Collection[Key] = ()) -> None:
     """Give back the devices and slots of closed attempts, and wake who waits for them."""
     freed = sorted(
-        (task for task in tasks if task.device and task.ordinal not in keep_devices),
+        (task for task in tasks if task.device and task.key not in keep_devices),
         key=lambda task: (task.org, task.device),
     )
     change_many(session, _FREE, [{"org": t.org, "device": t.device, "task": t.id} for t in freed])
