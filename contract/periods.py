@@ -4,7 +4,7 @@ Pure: the caller brings the present moment and the zone.
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final
 
 from contract.durations import parse_duration
@@ -34,7 +34,7 @@ def parse_period(text: str, now: datetime, zone: tzinfo) -> Period:
     """
     word = " ".join(text.split()).lower()
     if word in ("today", "yesterday"):
-        day = now.astimezone(zone).date() - timedelta(days=word == "yesterday")
+        day = _day(now, zone) - timedelta(days=word == "yesterday")
         return Period(_midnight(day, zone), _midnight(day + timedelta(days=1), zone))
     try:
         lasts = parse_duration(word)
@@ -71,6 +71,14 @@ def millis(moment: datetime) -> int:
 
 
 _EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+
+def _day(now: datetime, zone: tzinfo) -> date:
+    """The day that began last: clocks that go back over midnight do not begin it again."""
+    # By way of UTC, since a time of the zone itself may be one that its clocks leave out.
+    shown = now.astimezone(UTC).astimezone(zone).date()
+    tomorrow = shown + timedelta(days=1)
+    return tomorrow if millis(now) >= _midnight(tomorrow, zone) else shown
 
 
 def _midnight(day: date, zone: tzinfo) -> int:
