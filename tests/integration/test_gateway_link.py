@@ -80,6 +80,7 @@ class Cloud:
                 group.create_task(part.run())
                 for part in (self.session, self.postman, self.sender, self.receiver)
             ]
+            loops.append(group.create_task(self.receiver.serve_calls()))
             await wait_until_async(lambda: self.session.is_open)
             yield
             for loop in loops:
@@ -278,12 +279,13 @@ async def test_what_cannot_be_read_stops_nothing(cloud, broker, gateway):
     assert (await gateway.say_hello()).nonce == "n1"
 
 
-async def test_a_call_is_answered_with_a_refusal(cloud, gateway):
+async def test_a_call_about_a_task_nobody_knows_is_refused(cloud, gateway):
     await gateway.say_hello()
     call = Call(session=gateway.session, key="k", task="run-1", attempt=1, step="s", verb="sign")
     await gateway.send(Kind.CALL, call)
     reply = await gateway.next(Kind.REPLY)
-    assert (reply.key, reply.failure.code) == ("k", "verb_unsupported")
+    assert (reply.key, reply.failure.code) == ("k", "call_refused")
+    assert "there is no task run-1" in reply.failure.text
 
 
 async def test_a_cancel_reaches_the_gateway(cloud, gateway):
