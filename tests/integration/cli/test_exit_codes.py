@@ -8,6 +8,7 @@ from roundsman._sync import transport
 from tests.integration.cli.conftest import Cli
 from tests.kit.fake_api import RUN_ID, FakeApi, a_run
 
+pytestmark = pytest.mark.row("F2")
 JOB = "name: pumps\nsteps:\n  - uses: firmware.confirm\n"
 
 
