@@ -28,6 +28,7 @@ from tests.kit.rig_jobs import command_job
 SIZES: Final = (100, 1_000, 10_000)
 GATEWAYS: Final = 2
 ROUNDS: Final = 3
+IN_FLIGHT: Final = 500
 COMMANDS: Final = 2
 WINDOW: Final = 100
 ROUND_TRIPS: Final = 10_000
@@ -68,7 +69,7 @@ def tasks_a_second(
         for number in range(GATEWAYS):
             group = {"personality": "mqtt", "id": f"device-{number}", "count": each}
             rig.add_gateway(f"gateway-{number}", [group])
-        job = command_job("bench", STEPS, concurrency=devices, timeout="10m")
+        job = command_job("bench", STEPS, concurrency=min(devices, IN_FLIGHT), timeout="10m")
         rates = []
         run = rig.start(job)
         for number in range(rounds + 1):
