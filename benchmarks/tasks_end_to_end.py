@@ -25,7 +25,7 @@ from tests.kit.rig import Rig
 from tests.kit.rig_jobs import ask as command
 from tests.kit.rig_jobs import command_job
 
-SIZES: Final = (100, 1_000, 10_000)
+SIZES: Final = (100, 1_000)
 GATEWAYS: Final = 2
 ROUNDS: Final = 3
 IN_FLIGHT: Final = 500
