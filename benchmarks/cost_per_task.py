@@ -1,7 +1,8 @@
 """What does a task cost the coordinator and the broker, in fleets of 100 to 10,000 devices?
 
 Real cloud process (SQLite) and real broker; gateways of `load.py`, which take every offer and
-report each task twice. Timed from the start of the run to its end; the reference is the smallest fleet.
+report each task twice. Timed from the start of the run to the last receipt; the reference is the
+smallest fleet.
 """
 
 import json

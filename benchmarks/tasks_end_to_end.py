@@ -1,9 +1,8 @@
 """How many tasks a second go from the offer to the durable result, with everything on this machine?
 
 Cloud (SQLite), gateways, simulated MQTT devices on the gateways' own brokers, and the broker
-between them; a task has five steps, two of them commands that its device answers. Asked for
-fleets of several sizes, so that the cost of a task can be seen to stay what it is. The reference
-is the bare round trip of the same two commands through the same kind of broker, between two
+between them; a task has five steps, two of them commands that its device answers. Larger
+fleets are asked about in cost_per_task.py. The reference is the bare round trip of the same two commands through the same kind of broker, between two
 clients that do nothing else.
 """
 
