@@ -1,9 +1,9 @@
 """How many tasks a second go from the offer to the durable result, with everything on this machine?
 
 Cloud (SQLite), gateways, simulated MQTT devices on the gateways' own brokers, and the broker
-between them; a task has five steps, two of them commands that its device answers. Larger
-fleets are asked about in cost_per_task.py. The reference is the bare round trip of the same two commands through the same kind of broker, between two
-clients that do nothing else.
+between them; a task has five steps, two of them commands that its device answers. Larger fleets
+are asked about in cost_per_task.py. The reference is the bare round trip of the same two commands
+through the same kind of broker, between two clients that do nothing else.
 """
 
 import tempfile
