@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -91,14 +92,19 @@ class MqttClient:
 
     def close(self) -> None:
         self._client.disconnect()
-        self._client.loop_stop()
+        self._stop_loop()
+
+    def _stop_loop(self) -> None:
+        # paho's thread forgets itself as it ends, between paho's own look at it and its join.
+        with suppress(AttributeError):
+            self._client.loop_stop()
 
     def vanish(self) -> None:
         """Drop the connection without a farewell: the broker publishes the will."""
         raw = self._client.socket()
         if isinstance(raw, socket.socket):  # an ssl.SSLSocket is one too
             raw.shutdown(socket.SHUT_RDWR)
-        self._client.loop_stop()
+        self._stop_loop()
 
     def __enter__(self) -> Self:
         return self.connect()
