@@ -8,8 +8,6 @@ from pydantic import StringConstraints
 
 OrgId = NewType("OrgId", str)
 GatewayId = NewType("GatewayId", str)
-DeviceId = NewType("DeviceId", str)
-JobId = NewType("JobId", str)
 RunId = NewType("RunId", str)
 TaskId = NewType("TaskId", str)
 

@@ -11,9 +11,9 @@ years older. Times are milliseconds since 1970 by the clock of the sender, durat
 import json
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
+from typing import Annotated, Final, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from contract.ids import Id, Sha256
 from contract.lifecycle import StepStatus, TaskStatus
@@ -419,7 +419,6 @@ MODELS: Final[dict[Kind, type[Message]]] = {
     Kind.REPLY: Reply,
 }
 M = TypeVar("M", bound=Part)
-_RAW_ITEMS: Final = TypeAdapter(list[Any])
 
 
 def encode(message: Message) -> bytes:

@@ -47,11 +47,6 @@ def nodes(query: Query) -> Iterator[Query]:
                 waiting.append(part)
 
 
-def groups_of(query: Query) -> frozenset[str]:
-    """The ids of all groups a query names."""
-    return frozenset(g for node in nodes(query) if isinstance(node, Member) for g in node.groups)
-
-
 def check_fields(query: Query, resource: str, columns: Sequence[str] | None = None) -> None:
     """Raise QueryInvalid for a field that targets of this kind do not have.
 

@@ -1,6 +1,5 @@
 """Who looks at a page: the session of a browser, the token its forms carry, the login page."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Final
 from urllib.parse import quote, urlsplit
@@ -117,6 +116,3 @@ def _inside(href: str) -> str:
     parts = urlsplit(href)
     is_ours = not parts.scheme and not parts.netloc and href.startswith("/")
     return href if is_ours and not href.startswith(("//", "/\\")) else "/"
-
-
-Handler = Callable[..., Awaitable[Response]]

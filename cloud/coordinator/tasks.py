@@ -175,10 +175,6 @@ def _tell_late(
             )  # fmt: skip
 
 
-def _age(item: _Item) -> tuple[int, int]:
-    return item.snapshot.attempt, item.snapshot.revision
-
-
 _UNKNOWN = Refused("unknown_task", "the cloud has never heard of this task")
 
 

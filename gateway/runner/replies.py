@@ -22,7 +22,6 @@ SUBSCRIBE_S: Final = 10.0
 TOLD: Final = 20
 Name = tuple[str, int]
 OnReply = Callable[[str, int, Acknowledgment], Awaitable[None]]
-OnStranger = Callable[[Attempt, str], None]
 
 log = Log()
 
