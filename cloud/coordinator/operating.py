@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from cloud.artifacts.base import ArtifactStore
-from cloud.coordinator import operations
-from cloud.coordinator.operations import BLOCK
+from cloud.coordinator import exports, imports, operations, selections
+from cloud.coordinator.imports import BLOCK
 from cloud.errors import CloudError, StorageFull, StorageUnavailable
 from cloud.storage import operations as stored
 from cloud.storage.database import Database
@@ -51,7 +51,7 @@ class Operator:
             return await self._import(do, row, now)
         if row.type.startswith("export"):
             return await self._export(do, row, now)
-        found: bool = await do(operations.delete_chunk, row.id, row.operation, now)
+        found: bool = await do(selections.delete_chunk, row.id, row.operation, now)
         return found
 
     async def _import(self, do: Do, row: RunRow, now: int) -> bool:
@@ -62,7 +62,7 @@ class Operator:
             [chunk async for chunk in self._artifacts.read(sha256, state["offset"], length)]
         )
         is_last = state["offset"] + len(block) >= size
-        found: bool = await do(operations.import_chunk, row.id, row.operation, block, is_last, now)
+        found: bool = await do(imports.import_chunk, row.id, row.operation, block, is_last, now)
         return found
 
     def _part(self, row: RunRow) -> Path:
@@ -72,16 +72,16 @@ class Operator:
         state = json.loads(row.operation)
         part, size = self._part(row), int(state.get("size", 0))
         if size and not await asyncio.to_thread(_has, part, size):
-            await do(operations.export_again, row.id)
+            await do(exports.export_again, row.id)
             return True
-        page = await self._database.read(operations.export_page, row.id)
+        page = await self._database.read(exports.export_page, row.id)
         if page is None:
             return False
         header, records, after, more = page
-        data = operations.csv_text(records if size else [header, *records])
+        data = exports.csv_text(records if size else [header, *records])
         new_size = await asyncio.to_thread(_append, part, size, data)
         wanted = await do(
-            operations.export_written,
+            exports.export_written,
             row.id,
             row.operation,
             header,
@@ -93,7 +93,7 @@ class Operator:
         if more or not wanted:
             return bool(wanted)
         file, _ = await self._artifacts.save(_blocks(part), MAX_EXPORT_BYTES, lambda path: None)
-        await do(operations.export_done, row.id, file.sha256, file.size, now)
+        await do(exports.export_done, row.id, file.sha256, file.size, now)
         await asyncio.to_thread(part.unlink, missing_ok=True)
         return False
 
