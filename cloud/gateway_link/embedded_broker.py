@@ -23,6 +23,8 @@ MAX_PAYLOAD: Final = 1024 * 1024
 # NATS grants floor(65535 / max_ack_pending) QoS 1 filters to a session (measured on 2.15.1: 63 for
 # 1024, 1 for 65535); we need 32, one for each shard.
 MAX_ACK_PENDING: Final = 1024
+# NATS 2.15 gives a stream 1,000 consumers unless told otherwise, and each gateway needs one.
+MAX_FILTERS: Final = 1_000_000
 START_TIMEOUT_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 1.5
 MAX_BACKOFF_S: Final = 5.0
@@ -34,6 +36,7 @@ listen: "{host}:-1"
 max_payload: {max_payload}
 jetstream {{
   store_dir: {data}
+  limits {{ default_max_consumers: {max_filters} }}
 }}
 mqtt {{
   listen: "{host}:{port}"
@@ -114,6 +117,7 @@ class EmbeddedBroker:
                 data='"' + str((self._folder / "data").absolute()).replace('"', "") + '"',
                 max_payload=MAX_PAYLOAD,
                 max_ack_pending=MAX_ACK_PENDING,
+                max_filters=MAX_FILTERS,
             )
         )
         with (self._folder / "nats.log").open("ab") as out:

@@ -119,6 +119,7 @@ class MqttEndpoint:
         client.will_set(will.topic, will.payload, qos=1, retain=True)
         client.on_connect = self._on_connect
         client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
         client.on_disconnect = lambda *_: self._end(FIRST_WAIT_S)
         client.on_socket_close = lambda _client, _data, sock: _forget(loop, sock)
         client.connect_timeout = 5.0
@@ -146,6 +147,14 @@ class MqttEndpoint:
             self._end(LONGEST_WAIT_S)
             return
         client.subscribe(self.personality.topic("cmd"), qos=1)
+
+    def _on_subscribe(
+        self, _client: paho.Client, _data: Any, _mid: int, codes: Any, _properties: Any
+    ) -> None:
+        """A device that would hear no command is not there: it goes, and tries again."""
+        if any(code.is_failure for code in codes):
+            self._end(LONGEST_WAIT_S)
+            return
         self._act(self.personality.connected())
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:

@@ -22,6 +22,10 @@ FIRST_DELAY_MS: Final = 200
 LONGEST_DELAY_MS: Final = 30_000
 LOOK_EVERY_S: Final = 0.02
 
+# NATS 2.15 gives a stream 1,000 consumers unless told otherwise, and each QoS 1 filter of a device
+# is one: the 1,001st would be refused (measured: 1,000 of 2,500 devices heard their commands).
+MAX_FILTERS: Final = 1_000_000
+
 # Port -1 is a free one: NATS wants a client listener beside the MQTT one.
 _CONFIG: Final = """\
 server_name: "roundsman-local"
@@ -35,6 +39,7 @@ jetstream {{
   store_dir: "{folder}/data"
   max_memory_store: 33554432
   max_file_store: {max_store}
+  limits {{ default_max_consumers: {max_filters} }}
 }}
 mqtt {{
   listen: "{host}:{port}"
@@ -73,6 +78,7 @@ class LocalBroker:
             "max_payload": max_payload,
             "max_ack_pending": max_ack_pending,
             "max_store": max_store,
+            "max_filters": MAX_FILTERS,
         }
         self._process: asyncio.subprocess.Process | None = None
         self._group = asyncio.TaskGroup()

@@ -27,6 +27,7 @@ listen: "127.0.0.1:{client_port}"
 max_payload: 1048576
 jetstream {{
   store_dir: "{data}"
+  limits {{ default_max_consumers: 1000000 }}
 }}
 mqtt {{
   listen: "127.0.0.1:{port}"
