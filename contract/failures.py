@@ -38,6 +38,17 @@ _KINDS: Final = (
         "The version read back from the device is not the one the job asked for.",
         "Compare the job's version with the image; look for a device that reports a wrong version.",
     ),
+    FailureKind(
+        "certificate_refused",
+        "The device refused the new certificate.",
+        "Read the device's own words in the text; it goes on with the certificate it had.",
+    ),
+    FailureKind(
+        "certificate_not_used",
+        "The device does not use the new certificate.",
+        "It went back to the one it had: see whether its server trusts the CA (`roundsman ca show`)"
+        " and what its log says of the connection.",
+    ),
     # The line to the device
     FailureKind(
         "device_unreachable",
@@ -123,6 +134,11 @@ _KINDS: Final = (
         "The text says why; correct the job, or what is in the way, and retry.",
     ),
     FailureKind(
+        "csr_refused",
+        "The CA refused to sign the device's request.",
+        "The text says why; a request may name no other device than the one that makes it.",
+    ),
+    FailureKind(
         "cloud_unreachable",
         "The cloud did not answer what the step asked of it.",
         "Check the gateway's uplink, or give the step more time.",
@@ -146,6 +162,11 @@ _KINDS: Final = (
         "mail_failed",
         "The mail could not be handed to the server.",
         "Check `smtp` in the gateway's configuration, and the addresses.",
+    ),
+    FailureKind(
+        "sms_failed",
+        "A text message could not be handed to the service.",
+        "Check `sms` in the gateway's configuration, the numbers, and what the service answers.",
     ),
     # The gateway and the cloud
     FailureKind(

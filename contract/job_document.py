@@ -5,7 +5,7 @@ reads but does not perform, so that saving such a job is refused, with the place
 silently doing less.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
@@ -22,6 +22,7 @@ from pydantic import (
 from contract import steps as step_library
 from contract.durations import Duration
 from contract.ids import Id
+from contract.job_batches import batch_problems
 from contract.messages import OfferedRetry, OfferedStep
 from contract.template_dialect import TemplateInvalid, check, check_expression
 
@@ -286,6 +287,11 @@ def problems(document: JobDocument) -> list[tuple[Place, str]]:
         found.extend(_template_problems(place, text))
     found.extend(_trigger_problems(document))
     found.extend(_item_problems(document))
+    lists: dict[tuple[str | int, ...], Sequence[Step]] = {
+        ("steps",) if isinstance(document.steps, list) else ("steps", name): steps
+        for name, steps in step_lists(document).items()
+    }
+    found.extend((Place(keys), text) for keys, text in batch_problems(document, lists))
     return found
 
 
@@ -361,7 +367,6 @@ def not_performed(document: JobDocument) -> list[Place]:
 
 
 _NOT_PERFORMED: Final[tuple[tuple[str, ...], ...]] = (
-    ("iteration", "batch"),
     ("rollout", "waves"),
     ("rollout", "rate"),
     ("rollout", "abort"),
@@ -409,16 +414,8 @@ def _offered(step: Step, step_id: str) -> OfferedStep:
 
 
 def _macro(step: Step) -> list[Step]:
-    """firmware.update as its six steps; `when`, `retry` and flags are handed to each of them."""
-    asked = step.with_
-    parts: list[tuple[str, dict[str, JsonValue]]] = [
-        ("firmware.upload", {"artifact": asked["artifact"]}),
-        ("firmware.test", {}),
-        ("device.reset", {}),
-        ("device.wait", {"until": "online", "timeout": asked.get("wait", "2m")}),
-        ("firmware.verify", {"version": asked["version"]} if asked.get("version") else {}),
-        ("firmware.confirm", {}),
-    ]
+    """A macro as its plain steps; `when`, `retry` and flags are handed to each of them."""
+    parts = _MACROS[step.uses](step.with_)
     return [
         step.model_copy(
             update={
@@ -430,6 +427,41 @@ def _macro(step: Step) -> list[Step]:
         )
         for uses, parameters in parts
     ]
+
+
+Parts = list[tuple[str, dict[str, JsonValue]]]
+
+
+def _firmware_update(asked: Mapping[str, JsonValue]) -> Parts:
+    return [
+        ("firmware.upload", {"artifact": asked["artifact"]}),
+        ("firmware.test", {}),
+        ("device.reset", {}),
+        ("device.wait", {"until": "online", "timeout": asked.get("wait", "2m")}),
+        ("firmware.verify", _given(asked, "version")),
+        ("firmware.confirm", {}),
+    ]
+
+
+def _certificate_rotate(asked: Mapping[str, JsonValue]) -> Parts:
+    slot = _given(asked, "slot")
+    return [
+        ("certificate.request", {**_given(asked, "subject"), **slot}),
+        ("certificate.sign", _given(asked, "days")),
+        ("certificate.install", slot),
+        ("certificate.verify", slot),
+        ("certificate.commit", slot),
+    ]
+
+
+_MACROS: Final[Mapping[str, Callable[[Mapping[str, JsonValue]], Parts]]] = {
+    "firmware.update": _firmware_update,
+    "certificate.rotate": _certificate_rotate,
+}
+
+
+def _given(asked: Mapping[str, JsonValue], name: str) -> dict[str, JsonValue]:
+    return {} if asked.get(name) is None else {name: asked[name]}
 
 
 def _free(word: str, taken: set[str]) -> str:

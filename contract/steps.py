@@ -4,6 +4,7 @@ The cloud checks a job against this table when it is saved; the gateway performs
 may hold `{{ }}`, so a model checks names and, where a value is no template, its type.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -32,11 +33,15 @@ class AfterRestart(StrEnum):
 
 MAX_LOOP: Final = 1000
 MAX_AT_ONCE: Final = 100
+# ITU-T E.164: a plus, no leading zero, at most 15 digits.
+E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
+MAX_CERTIFICATE_DAYS: Final = 825
+DEFAULT_CERTIFICATE_DAYS: Final = 90
 # What a loop may perform: nothing that moves firmware, ends the task, or loops itself.
 LOOPED: Final = frozenset(
     {"device.command", "flow.check", "flow.delay", "flow.log", "flow.set", "http.request",
-     "mqtt.await", "mqtt.publish", "notify.email", "fleet.tag", "fleet.set", "fleet.record_state",
-     "fleet.delete", "fleet.write_row", "fleet.extend_run", "fleet.acknowledge",
+     "mqtt.await", "mqtt.publish", "notify.email", "notify.sms", "fleet.tag", "fleet.set",
+     "fleet.record_state", "fleet.delete", "fleet.write_row", "fleet.extend_run", "fleet.acknowledge",
      "fleet.run_job", "fleet.cancel_run"}
 )  # fmt: skip
 
@@ -92,6 +97,51 @@ class UpdateParameters(Parameters):
     artifact: str = Field(min_length=1, max_length=256)
     version: str | None = None
     wait: Timeout | Template = Field(default="2m")
+
+
+Slot = Annotated[int, Field(ge=0, le=15)] | Template | None
+Days = Annotated[int, Field(ge=1, le=MAX_CERTIFICATE_DAYS)] | Template
+Pem = Annotated[str, Field(max_length=16_384)]
+
+
+class CsrParameters(Parameters):
+    """certificate.request: the device makes a key and asks for a certificate (`csr`, `key_id`).
+
+    `subject` is the name its request is to hold, by default its own: the cloud signs no other.
+    """
+
+    subject: str | None = Field(default=None, max_length=128)
+    slot: Slot = None
+
+
+class SignParameters(Parameters):
+    """certificate.sign: have the cloud's CA sign the device's request, for so many days."""
+
+    csr: Pem | None = None
+    days: Days = DEFAULT_CERTIFICATE_DAYS
+
+
+class InstallParameters(Parameters):
+    """certificate.install: put a certificate beside the one in use, by default the signed one."""
+
+    certificate: Pem | None = None
+    chain: Pem | None = None
+    slot: Slot = None
+
+
+class CertificateParameters(Parameters):
+    """certificate.verify and commit: of the certificate installed before, or of `fingerprint`."""
+
+    fingerprint: str | None = Field(default=None, max_length=256)
+    slot: Slot = None
+
+
+class RotateParameters(Parameters):
+    """certificate.rotate: request, sign, install, verify and commit, as one word."""
+
+    subject: str | None = Field(default=None, max_length=128)
+    days: Days = DEFAULT_CERTIFICATE_DAYS
+    slot: Slot = None
 
 
 class DelayParameters(Parameters):
@@ -226,6 +276,23 @@ class EmailParameters(Parameters):
     text: str = Field(default="", max_length=65_536)
 
 
+class SmsParameters(Parameters):
+    """notify.sms: a text message to each number, through the gateway's `sms` service.
+
+    Numbers are written as in +4930123456 (E.164). The result says who it was `sent` to.
+    """
+
+    to: Annotated[list[str], Field(min_length=1, max_length=100)] | str
+    text: str = Field(min_length=1, max_length=1600)
+
+    @model_validator(mode="after")
+    def _check(self) -> "SmsParameters":
+        for number in [self.to] if isinstance(self.to, str) else self.to:
+            if "{{" not in number and E164.fullmatch(number) is None:
+                raise ValueError(f"`{number[:40]}` is no telephone number such as +4930123456")
+        return self
+
+
 class OnDevice(Parameters):
     device: str | None = Field(default=None, description="the task's own if not given")
 
@@ -328,6 +395,13 @@ _VERBS: Final = (
     Verb("firmware.confirm", NoParameters, _R.REPEAT, "keep the running image for good"),
     Verb("firmware.rollback", NoParameters, _R.REPEAT, "return to the image before"),
     Verb("firmware.update", UpdateParameters, _R.RESUME, "all of the above, in order", macro=True),
+    Verb("certificate.request", CsrParameters, _R.RESUME, "have the device make a key and a CSR"),
+    Verb("certificate.sign", SignParameters, _R.REPEAT, "have the cloud's CA sign the CSR"),
+    Verb("certificate.install", InstallParameters, _R.RESUME, "put it beside the one in use"),
+    Verb("certificate.verify", CertificateParameters, _R.REPEAT, "connect with it, and read back"),
+    Verb("certificate.commit", CertificateParameters, _R.REPEAT, "keep it, retire the old one"),
+    Verb("certificate.rotate", RotateParameters, _R.RESUME, "all of the above, in order",
+         macro=True),
     Verb("flow.delay", DelayParameters, _R.REPEAT, "wait for a while"),
     Verb("flow.check", CheckParameters, _R.REPEAT, "fail unless something is true"),
     Verb("flow.set", SetParameters, _R.REPEAT, "compute values for later steps"),
@@ -340,6 +414,7 @@ _VERBS: Final = (
     Verb("mqtt.await", AwaitParameters, _R.REPEAT, "wait for a message that matches",
          raw=frozenset({"match"})),
     Verb("notify.email", EmailParameters, _R.ASK, "send a mail"),
+    Verb("notify.sms", SmsParameters, _R.ASK, "send a text message"),
     Verb("fleet.tag", TagParameters, _R.REPEAT, "set tags of a device"),
     Verb("fleet.set", SetAttributesParameters, _R.REPEAT, "set attributes of a device"),
     Verb("fleet.record_state", RecordStateParameters, _R.REPEAT, "note a device's state"),
