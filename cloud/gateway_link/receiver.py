@@ -16,8 +16,10 @@ from pydantic import JsonValue
 from cloud import metrics
 from cloud.coordinator import calls, gateways, tasks
 from cloud.coordinator.calls import CallRefused
+from cloud.coordinator.secrets import Vault
 from cloud.coordinator.changes import Changes
 from cloud.coordinator.tasks import Outcome, Received
+from cloud.crash_points import reach
 from cloud.errors import NotFound, StorageFull, StorageUnavailable
 from cloud.gateway_link.hello_pages import HelloPages
 from cloud.gateway_link.postman import Clock, Postman
@@ -78,6 +80,7 @@ class Receiver:
         limits: Limits | None = None,
         shards: Collection[int] = range(SHARDS),
         on_stored: Callable[[Sequence[str]], None] = lambda tasks: None,
+        vault: Vault | None = None,
     ) -> None:
         self._database = database
         self._postman = postman
@@ -87,6 +90,7 @@ class Receiver:
         self._limits = limits
         self._shards = frozenset(f"{shard:02x}" for shard in shards)
         self._on_stored = on_stored
+        self._vault = vault
         self._pages = HelloPages()
         self._waiting: deque[tuple[Address, Kind, bytes]] = deque()
         self._waiting_bytes = 0
@@ -132,7 +136,9 @@ class Receiver:
                 await self._ask_everybody()
             # While one batch is stored the next one gathers; the first waits a little for company.
             await asyncio.sleep(COLLECT_S)
+            reach("gateway_link.before_store")
             await self._store(self._take())
+            reach("gateway_link.after_store")
 
     def _take(self) -> list[tuple[Address, Kind, bytes]]:
         taken: list[tuple[Address, Kind, bytes]] = []
@@ -321,7 +327,7 @@ class Receiver:
     async def _serve(self, address: Address, call: Call) -> None:
         try:
             served = await self._database.run(
-                calls.serve, address, call, self._clock(), self._new_id
+                calls.serve, address, call, self._clock(), self._new_id, self._vault
             )
         except CallRefused as refusal:
             failure = Failure(code=refusal.code, text=str(refusal)[:4096], step=call.step)

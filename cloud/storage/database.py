@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import Session as Session  # lent out: nobody else imports SQLModel for it
 from sqlmodel import create_engine
 
+from cloud.crash_points import reach
 from cloud.errors import StorageFull, StorageUnavailable
 from cloud.storage.upgrade import upgrade
 
@@ -65,10 +66,14 @@ class Database:
         """Like `run`, in the calling thread."""
         for tries_left in range(_TRIES - 1, -1, -1):
             try:
-                return _in_transaction(self._writing, lambda s: function(s, *args, **kwargs))
+                call = lambda s: _until_commit(function, s, *args, **kwargs)  # noqa: E731
+                result = _in_transaction(self._writing, call)
             except _LostRace as lost:
                 if not tries_left:
                     raise StorageUnavailable(str(lost)) from lost
+                continue
+            reach("database.after_commit", _name_of(function))
+            return result
         raise AssertionError("the last try returns or raises")
 
     def read_now(
@@ -106,6 +111,21 @@ def open_database(url: str) -> Database:
         return Database(engine, writers=1)
     engine = create_engine(url, pool_size=READERS + POSTGRES_WRITERS, pool_pre_ping=True)
     return Database(engine, writers=POSTGRES_WRITERS)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", "")
+
+
+def _until_commit(
+    function: Callable[Concatenate[Session, P], R],
+    session: Session,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> R:
+    result = function(session, *args, **kwargs)
+    reach("database.before_commit", _name_of(function))
+    return result
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

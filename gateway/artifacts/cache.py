@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from contract.ids import Sha256
 from gateway.artifacts.download import OnBytes, digest_of
+from gateway.crash_points import reach
 from gateway.errors import StorageFull
 
 KEEP_FREE: Final = 32 << 20
@@ -131,7 +132,9 @@ class ArtifactCache:
                 for listener in list(running.listeners) if running else []:
                     listener(100 * count / size if size else 100, note)
 
+            reach("artifacts.before_fetch", sha256)
             await self._fetcher.fetch(sha256, size, self._folder / sha256, tell)
+            reach("artifacts.after_fetch", sha256)
             self._verified.add(sha256)
         finally:
             running = self._running.get(sha256)

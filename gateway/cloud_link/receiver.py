@@ -7,6 +7,7 @@ from typing import Any
 from contract.messages import Cancel, CancelItem, Offer, Receipt, Reply, Welcome
 from contract.topics import Kind
 from gateway.cloud_link.wire import LinkState
+from gateway.crash_points import reach
 from gateway.domain.facts import Instant
 from gateway.errors import StorageFull
 from gateway.journal import outbox, tasks
@@ -52,6 +53,7 @@ class Receiver:
 
     async def take(self, kind: Kind, payload: bytes) -> None:
         """One message; what is not for us is dropped and counted."""
+        reach("cloud_link.before_take", kind)
         message = self._state.open(kind, payload)
         try:
             match message:
@@ -74,6 +76,7 @@ class Receiver:
             # Nothing was taken, so the cloud will say it again.
             self._state.dropped["disk full"] += 1
             log.error("disk full: message not taken", kind=kind, why=str(error))
+        reach("cloud_link.after_take", kind)
 
     async def _welcome(self, welcome: Welcome) -> None:
         if welcome.nonce is None:

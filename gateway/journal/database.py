@@ -12,12 +12,13 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
+from gateway import crash_points
 from gateway.errors import SettingsInvalid, StorageFull
 from gateway.journal.sealing import Sealer
 
@@ -37,6 +38,7 @@ _FULL_CODES: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOE
 class _Request:
     function: Callable[[sqlite3.Connection], Any]
     synced: bool
+    name: str
     result: "Future[Any]" = field(default_factory=Future)
 
 
@@ -66,7 +68,8 @@ class Database:
 
         Raises what it raises, with all it did rolled back, and StorageFull when the disk is full.
         """
-        return await self._ask(lambda db: function(db, *args, **kwargs), synced=True)
+        call = lambda db: function(db, *args, **kwargs)  # noqa: E731
+        return await self._ask(call, True, _name_of(function))
 
     async def run_unsynced(
         self,
@@ -75,7 +78,8 @@ class Database:
         **kwargs: P.kwargs,
     ) -> R:
         """As `run`, but a power cut may forget it; the end of the process does not."""
-        return await self._ask(lambda db: function(db, *args, **kwargs), synced=False)
+        call = lambda db: function(db, *args, **kwargs)  # noqa: E731
+        return await self._ask(call, False, _name_of(function))
 
     def run_now(
         self,
@@ -84,7 +88,8 @@ class Database:
         **kwargs: P.kwargs,
     ) -> R:
         """As `run`, for callers without a loop: it blocks."""
-        request = _Request(lambda db: function(db, *args, **kwargs), synced=True)
+        call = lambda db: function(db, *args, **kwargs)  # noqa: E731
+        request = _Request(call, True, _name_of(function))
         self._submit(request)
         result: R = request.result.result()
         return result
@@ -100,8 +105,8 @@ class Database:
         self._connection.close()
         os.close(self._lock)
 
-    async def _ask(self, function: Callable[[sqlite3.Connection], R], synced: bool) -> R:
-        request = _Request(function, synced)
+    async def _ask(self, function: Callable[[sqlite3.Connection], R], synced: bool, name: str) -> R:
+        request = _Request(function, synced, name)
         self._submit(request)
         if self._inline:
             done: R = request.result.result()
@@ -141,7 +146,11 @@ class Database:
             self._set_synced(any(request.synced for request in group))
             self._connection.execute("BEGIN IMMEDIATE")
             answers = [self._run_one(request) for request in group]
+            if crash_points.IS_ARMED:
+                _reach("journal.before_commit", group)
             self._connection.execute("COMMIT")
+            if crash_points.IS_ARMED:
+                _reach("journal.after_commit", group)
             self.commits += 1
             self.is_full = False
         except sqlite3.Error as error:
@@ -183,6 +192,15 @@ class Database:
             self.is_full = True
             return StorageFull(f"the journal cannot be written: {error}")
         return error
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", "")
+
+
+def _reach(name: str, group: Sequence[_Request]) -> None:
+    for request in group:
+        crash_points.reach(name, request.name)
 
 
 def _is_full(error: sqlite3.Error) -> bool:

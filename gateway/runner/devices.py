@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from contract.messages import DeviceState, InventoryDevice
+from gateway.crash_points import reach
 from gateway.domain.device_link import DeviceLink
 from gateway.domain.facts import Instant
 from gateway.domain.plain_json import plain, plain_text
@@ -93,11 +94,13 @@ class DeviceHandle:
         async with self._buses.hold(self.bus, timeout_s):
             driver = await self._open(min(timeout_s, OPEN_WITHIN_S))
             on_sent()
+            reach("device.before_ask", self.device.id)
             try:
                 answer = await driver.perform(request, timeout_s, on_progress)
             except DeviceUnreachable:
                 await self._lost()
                 raise
+            reach("device.after_ask", self.device.id)
             self._is_up()
             if isinstance(answer, Answered) and answer.firmware is not None:
                 self._learn(answer.firmware)

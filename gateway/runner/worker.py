@@ -9,6 +9,7 @@ from typing import Final, Literal, cast
 from pydantic import JsonValue
 
 from contract.messages import CancelItem, LogLine
+from gateway import crash_points
 from gateway.actions.base import (
     Action,
     AtOnce,
@@ -456,7 +457,10 @@ class Worker:
         )
         try:
             async with asyncio.timeout(timeout_s):
-                return _fact_of(await action.perform(call, reach))
+                crash_points.reach("step.before_perform", self.lane)
+                outcome = await action.perform(call, reach)
+                crash_points.reach("step.after_perform", self.lane)
+                return _fact_of(outcome)
         except TimeoutError:
             if self._device is not None and self._device.link.status == "down":
                 return LineLost("the device did not answer", reach.sent)

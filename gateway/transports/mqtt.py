@@ -14,6 +14,7 @@ from typing import Any, Final
 import aiomqtt
 from aiomqtt import ProtocolVersion
 
+from gateway.crash_points import reach
 from gateway.domain.backoff import backoff_ms, jittered_ms
 from gateway.errors import DeviceUnreachable
 from gateway.logs import Log
@@ -167,7 +168,9 @@ class MqttTransport:
                 client = self._client
                 if client is None:
                     raise DeviceUnreachable("the local broker has just gone")
+                reach("local_broker.before_publish", topic)
                 await client.publish(topic, payload, qos=qos, retain=is_retained)
+                reach("local_broker.after_publish", topic)
         except TimeoutError:
             raise DeviceUnreachable("the local broker does not answer") from None
         except (aiomqtt.MqttError, ValueError) as error:

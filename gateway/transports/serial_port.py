@@ -7,6 +7,7 @@ from typing import Any, Final
 import serial
 from serial_asyncio_fast import SerialTransport
 
+from gateway.crash_points import reach
 from gateway.errors import DeviceUnreachable
 
 # Small: what waits here is lost when the line is closed, and a hung device must show soon.
@@ -89,7 +90,9 @@ class SerialPort:
     def write(self, data: bytes) -> None:
         if self._transport is None or not self.is_open:
             raise self._gone()
+        reach("serial.before_write", self.path)
         self._transport.write(data)
+        reach("serial.after_write", self.path)
 
     async def drain(self, timeout_s: float) -> None:
         received = self._protocol
