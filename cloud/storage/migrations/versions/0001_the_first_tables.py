@@ -58,6 +58,28 @@ def upgrade() -> None:
     sa.Column('late_revision', sa.BigInteger(), nullable=True),
     sa.PrimaryKeyConstraint('run', 'ordinal', 'attempt')
     )
+    op.create_table('audit',
+    sa.Column('number', sa.Integer(), nullable=False),
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('at', sa.BigInteger(), nullable=False),
+    sa.Column('by', sa.String(), nullable=False),
+    sa.Column('by_name', sa.String(), nullable=False),
+    sa.Column('action', sa.String(), nullable=False),
+    sa.Column('subject', sa.String(), nullable=False),
+    sa.Column('detail', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('number')
+    )
+    with op.batch_alter_table('audit', schema=None) as batch_op:
+        batch_op.create_index('audit_by_org', ['org', 'number'], unique=False)
+        batch_op.create_index('audit_by_subject', ['org', 'subject', 'number'], unique=False)
+
+    op.create_table('authorities',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('certificate', sa.Text(), nullable=False),
+    sa.Column('sealed_key', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('org')
+    )
     op.create_table('calls',
     sa.Column('run', sa.String(), nullable=False),
     sa.Column('key', sa.String(), nullable=False),
@@ -70,6 +92,27 @@ def upgrade() -> None:
     sa.Column('at', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('run', 'key')
     )
+    op.create_table('certificates',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('serial', sa.String(), nullable=False),
+    sa.Column('device', sa.String(), nullable=False),
+    sa.Column('fingerprint', sa.String(), nullable=False),
+    sa.Column('not_before', sa.BigInteger(), nullable=False),
+    sa.Column('not_after', sa.BigInteger(), nullable=False),
+    sa.Column('issued_at', sa.BigInteger(), nullable=False),
+    sa.Column('committed_at', sa.BigInteger(), nullable=True),
+    sa.Column('retired_at', sa.BigInteger(), nullable=True),
+    sa.Column('revoked_at', sa.BigInteger(), nullable=True),
+    sa.Column('run', sa.String(), nullable=False),
+    sa.Column('ordinal', sa.Integer(), nullable=False),
+    sa.Column('attempt', sa.Integer(), nullable=False),
+    sa.Column('step', sa.String(), nullable=False),
+    sa.PrimaryKeyConstraint('org', 'serial')
+    )
+    with op.batch_alter_table('certificates', schema=None) as batch_op:
+        batch_op.create_index('certificates_by_device', ['org', 'device', 'issued_at'], unique=False)
+        batch_op.create_index('certificates_by_fingerprint', ['org', 'fingerprint'], unique=False)
+
     op.create_table('contacts',
     sa.Column('org', sa.String(), nullable=False),
     sa.Column('id', sa.String(), nullable=False),
@@ -109,6 +152,13 @@ def upgrade() -> None:
     sa.Column('by', sa.String(), nullable=False),
     sa.PrimaryKeyConstraint('org', 'job')
     )
+    op.create_table('deleted_runs',
+    sa.Column('run', sa.String(), nullable=False),
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('job', sa.String(), nullable=False),
+    sa.Column('at', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('run')
+    )
     op.create_table('devices',
     sa.Column('org', sa.String(), nullable=False),
     sa.Column('id', sa.String(), nullable=False),
@@ -132,6 +182,13 @@ def upgrade() -> None:
     with op.batch_alter_table('devices', schema=None) as batch_op:
         batch_op.create_index('devices_by_gateway', ['org', 'gateway'], unique=False)
 
+    op.create_table('gateway_drains',
+    sa.Column('operation', sa.String(), nullable=False),
+    sa.Column('run', sa.String(), nullable=False),
+    sa.Column('ordinal', sa.Integer(), nullable=False),
+    sa.Column('attempt', sa.Integer(), nullable=False),
+    sa.PrimaryKeyConstraint('operation', 'run', 'ordinal', 'attempt')
+    )
     op.create_table('gateways',
     sa.Column('org', sa.String(), nullable=False),
     sa.Column('id', sa.String(), nullable=False),
@@ -154,6 +211,8 @@ def upgrade() -> None:
     sa.Column('verbs', sa.Text(), nullable=False),
     sa.Column('health', sa.Text(), nullable=False),
     sa.Column('dropped', sa.Text(), nullable=False),
+    sa.Column('stop', sa.String(), server_default='', nullable=False),
+    sa.Column('stop_run', sa.String(), nullable=True),
     sa.PrimaryKeyConstraint('org', 'id'),
     sa.UniqueConstraint('token_hash')
     )
@@ -390,6 +449,8 @@ def upgrade() -> None:
     sa.Column('depth', sa.Integer(), nullable=False),
     sa.Column('fed', sa.Boolean(), nullable=False),
     sa.Column('has_parameters', sa.Boolean(), nullable=False),
+    sa.Column('batch', sa.Integer(), nullable=False),
+    sa.Column('targets', sa.Integer(), nullable=False),
     sa.PrimaryKeyConstraint('id')
     )
     with op.batch_alter_table('runs', schema=None) as batch_op:
@@ -426,6 +487,14 @@ def upgrade() -> None:
     sa.Column('parameters', sa.Text(), nullable=False),
     sa.PrimaryKeyConstraint('run', 'ordinal')
     )
+    op.create_table('task_targets',
+    sa.Column('run', sa.String(), nullable=False),
+    sa.Column('ordinal', sa.Integer(), nullable=False),
+    sa.Column('position', sa.Integer(), nullable=False),
+    sa.Column('target', sa.String(), nullable=False),
+    sa.Column('gone', sa.Boolean(), nullable=False),
+    sa.PrimaryKeyConstraint('run', 'ordinal', 'position')
+    )
     op.create_table('tasks',
     sa.Column('run', sa.String(), nullable=False),
     sa.Column('ordinal', sa.Integer(), nullable=False),
@@ -455,6 +524,7 @@ def upgrade() -> None:
     sa.Column('cancel_sent_at', sa.BigInteger(), nullable=True),
     sa.Column('places', sa.Text(), nullable=True),
     sa.Column('steps', sa.String(), nullable=True),
+    sa.Column('targets', sa.Integer(), server_default=sa.text('1'), nullable=False),
     sa.Column('stranded', sa.Boolean(), server_default=sa.text('(false)'), nullable=False),
     sa.Column('failure_code', sa.String(), nullable=True),
     sa.Column('failure_text', sa.Text(), nullable=True),
