@@ -2,6 +2,8 @@
 
 GatewayError
 ├── DeviceUnreachable     the line: try again when the link is back
+│   ├── PortUnavailable   the port: it cannot be opened, or is gone
+│   └── LineQuarantined   the arbiter: the line is so bad that it is left alone for a while
 ├── ReplyGarbled          the line: count it; the step may or may not have happened
 ├── ArtifactUnavailable   the cloud's store: a code of `contract.failures`, and whether to try again
 ├── CloudUnreachable      the cloud: keep working, send later
@@ -20,6 +22,14 @@ class GatewayError(Exception):
 
 
 class DeviceUnreachable(GatewayError):
+    pass
+
+
+class PortUnavailable(DeviceUnreachable):
+    pass
+
+
+class LineQuarantined(DeviceUnreachable):
     pass
 
 
