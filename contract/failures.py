@@ -210,6 +210,16 @@ _KINDS: Final = (
         "Nothing to do, or add it again and start a new run.",
     ),
     FailureKind(
+        "target_failed",
+        "The task gave an error as the result of this target.",
+        "The text is what stands in the target's place; the task's other targets have their own.",
+    ),
+    FailureKind(
+        "batch_too_large",
+        "The documents of the task's targets do not fit one message.",
+        "Give `iteration.batch` a smaller number, and start a new run.",
+    ),
+    FailureKind(
         "unconfirmed",
         "The cancel was never confirmed by the gateway.",
         "The device stays held until its gateway speaks or a person frees it.",

@@ -40,9 +40,6 @@ def batch_problems(
 
 def _of_document(document: "JobDocument") -> Iterator[tuple[Keys, str]]:
     iteration = document.iteration
-    if batch_size(iteration.batch) > MAX_BATCH_TARGETS:
-        text = f"one task holds at most {MAX_BATCH_TARGETS:,} targets"
-        yield ("iteration", "batch"), text
     for name in ("per_gateway", "per_bus", "per_site"):
         if getattr(iteration, name) is not None:
             text = "with `iteration.batch` all tasks run on the central gateway: use `concurrency`"
@@ -54,6 +51,15 @@ def _of_document(document: "JobDocument") -> Iterator[tuple[Keys, str]]:
         yield ("targets", "continuous"), text
     if document.retry.when == "online":
         yield ("retry", "when"), "with `iteration.batch` a task has no device that could be online"
+
+    acknowledge = iteration.acknowledge
+    texts: list[tuple[Keys, str | None, bool]] = [(("accumulator",), document.accumulator, False)]
+    if not isinstance(acknowledge, str):
+        explicit, at = acknowledge.explicit, ("iteration", "acknowledge", "explicit")
+        texts += [((*at, "topic"), explicit.topic, False), ((*at, "match"), explicit.match, True)]
+    for place, text, bare in texts:
+        if text is not None and "target" in (check_expression if bare else check)(text):
+            yield place, "a task of several targets knows `targets`, not `target`"
 
 
 def _of_step(at: Keys, step: "Step", batch: bool) -> Iterator[tuple[Keys, str]]:

@@ -22,7 +22,7 @@ from pydantic import (
 from contract import steps as step_library
 from contract.durations import Duration
 from contract.ids import Id
-from contract.job_batches import batch_problems
+from contract.job_batches import MAX_BATCH_TARGETS, batch_problems
 from contract.messages import OfferedRetry, OfferedStep
 from contract.template_dialect import TemplateInvalid, check, check_expression
 
@@ -120,7 +120,9 @@ class Iteration(Section):
     per_site: Annotated[int, Field(ge=1, le=100_000)] | None = None
     offline: Literal["wait", "skip", "fail"] = "wait"
     offline_after: Duration = timedelta(minutes=5)
-    batch: Annotated[int, Field(ge=1, le=100_000)] | Literal["all"] = 1
+    batch: Annotated[int, Field(ge=1, le=MAX_BATCH_TARGETS)] | Literal["all"] = Field(
+        default=1, description="how many targets one task is about; `all` in one, if they fit"
+    )
     timeout: Timeout = DEFAULT_TIMEOUT
     delay: Duration = timedelta()
     acknowledge: Literal["steps"] | ExplicitAcknowledge = "steps"

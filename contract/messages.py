@@ -328,7 +328,8 @@ class JobBody(Part):
 class OfferedTask(Part):
     """One attempt, offered. `start_by` is the time left to begin a step; then hand it back.
 
-    With `acknowledgment_token` a third party may close this attempt, in explicit mode.
+    With `acknowledgment_token` a third party may close this attempt, in explicit mode. A task of
+    several targets has `targets`, and no `target`.
     """
 
     task: Id
@@ -345,6 +346,7 @@ class OfferedTask(Part):
     start_by: Millis = 900_000
     priority: Annotated[int, Field(ge=0, le=9)] = 1
     acknowledgment_token: Word | None = None
+    targets: list[dict[str, JsonValue]] = Field(default_factory=list)
 
 
 class Offer(Message):

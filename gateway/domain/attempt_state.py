@@ -142,10 +142,14 @@ def scope_of(attempt: Attempt) -> dict[str, JsonValue]:
         }
         for step, state in zip(body.steps, attempt.steps, strict=True)
     }
+    # A task of several targets has no target: what asks for it is told the names there are.
+    about: dict[str, JsonValue] = {"target": offer.target}
+    if offer.targets:
+        about = {"targets": list[JsonValue](offer.targets)}
     return {
+        **about,
         "ctx": body.context,
         "secrets": dict(body.secrets),
-        "target": offer.target,
         "device": dict(attempt.device),
         "gateway": dict(attempt.gateway),
         "run": {"id": body.run, "job": body.job, "name": body.name, "type": body.type},
@@ -158,7 +162,7 @@ def scope_of(attempt: Attempt) -> dict[str, JsonValue]:
         },
         "steps": steps,
         "accumulator": offer.accumulator,
-        "item": {"target": offer.target, "parameters": offer.parameters},
+        "item": {**about, "parameters": offer.parameters},
         "parameters": offer.parameters,
     }
 

@@ -206,6 +206,7 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
                 start_by=60_000,
                 priority=2,
                 acknowledgment_token="ack_2_00",
+                targets=[{"id": "pump-8", "deleted": True}],
             )
         ],
     ),
