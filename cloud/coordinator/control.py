@@ -8,7 +8,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from cloud.coordinator import armed
+from cloud.coordinator import armed, audit
 from cloud.coordinator.access import Caller
 from cloud.domain import control as rules
 from cloud.domain.control import Pauser, RetryAsked
@@ -66,6 +66,8 @@ def ask_cancel(
     run.reason = cancel.reason or run.reason
     data: dict[str, JsonValue] = {"by": caller.name, "mode": mode, "reason": cancel.reason}
     reports.log(session, run.org, run.id, now, "cancel asked for", data=data)
+    action = "run.force_cancel" if mode == "force" else "run.cancel"
+    audit.note(session, caller, now, action, f"run/{run.id}", reason=cancel.reason, job=run.job)
     if run.started_at is None:
         # It has no task: there is nothing to wait for.
         run.status, run.ended_at = run.cancel_then, now
@@ -212,6 +214,8 @@ def change_run(session: Session, caller: Caller, run_id: str, wanted: ChangeRun,
         session.flush()
         data: dict[str, JsonValue] = {"by": caller.name, "priority": wanted.priority}
         reports.log(session, run.org, run_id, now, "priority changed", data=data)
+        subject = f"run/{run_id}"
+        audit.note(session, caller, now, "run.priority", subject, priority=wanted.priority)
     return views.get_run(session, run.org, run_id, now)
 
 
@@ -253,6 +257,8 @@ def retry_run(session: Session, caller: Caller, run_id: str, wanted: RetryRun, n
         "reason": wanted.reason,
     }
     reports.log(session, run.org, run_id, now, "retry of failed tasks asked for", data=data)
+    del data["by"]
+    audit.note(session, caller, now, "run.retry", f"run/{run_id}", job=run.job, **data)
     return views.get_run(session, run.org, run_id, now)
 
 
@@ -315,4 +321,5 @@ def free_device(session: Session, caller: Caller, device: str, now: int) -> Devi
     data: dict[str, JsonValue] = {"by": caller.name, "device": device}
     reports.log(session, caller.org, run, now, "device freed by hand", ordinal=int(ordinal),
                 data=data)  # fmt: skip
+    audit.note(session, caller, now, "device.free", f"device/{device}", task=shown.held_by)
     return device_views.get_device(session, caller.org, device)
