@@ -5,7 +5,7 @@ may hold `{{ }}`, so a model checks names and, where a value is no template, its
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from contract.durations import Duration
+from contract.plugins import EntryPoint, PlugInBroken, by_name, load_plug_in
 
 
 class AfterRestart(StrEnum):
@@ -33,6 +34,7 @@ class AfterRestart(StrEnum):
 
 MAX_LOOP: Final = 1000
 MAX_AT_ONCE: Final = 100
+VERB_NAME: Final = re.compile(r"[a-z_]+\.[a-z_]+")
 # ITU-T E.164: a plus, no leading zero, at most 15 digits.
 E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 MAX_CERTIFICATE_DAYS: Final = 825
@@ -41,8 +43,8 @@ DEFAULT_CERTIFICATE_DAYS: Final = 90
 LOOPED: Final = frozenset(
     {"device.command", "flow.check", "flow.delay", "flow.log", "flow.set", "http.request",
      "mqtt.await", "mqtt.publish", "notify.email", "notify.sms", "fleet.tag", "fleet.set",
-     "fleet.record_state", "fleet.delete", "fleet.write_row", "fleet.extend_run", "fleet.acknowledge",
-     "fleet.run_job", "fleet.cancel_run"}
+     "fleet.record_state", "fleet.delete", "fleet.write_row", "fleet.extend_run",
+     "fleet.acknowledge", "fleet.run_job", "fleet.cancel_run"}
 )  # fmt: skip
 
 
@@ -426,8 +428,39 @@ _VERBS: Final = (
     Verb("fleet.cancel_run", CancelRunParameters, _R.REPEAT, "cancel a run"),
 )  # fmt: skip
 
+# Ours, and those of installed packages once `load_verbs` has been called.
 VERBS: Final = {verb.name: verb for verb in _VERBS}
 PERFORMED: Final = frozenset(verb.name for verb in _VERBS if not verb.macro)
+OUR_NAMESPACES: Final = frozenset(verb.name.partition(".")[0] for verb in _VERBS)
+
+
+def load_verbs(points: Iterable[EntryPoint]) -> list[str]:
+    """Add the verbs of installed packages to the library; returns what is wrong with others.
+
+    A program calls it once, at its start. Namespaces of ours stay ours.
+    """
+    problems = []
+    for point in by_name(points).values():
+        try:
+            verb = load_plug_in(point, Verb, "step")
+            _check_verb(verb, point)
+        except PlugInBroken as error:
+            problems.append(str(error))
+        else:
+            VERBS[verb.name] = verb
+    return problems
+
+
+def _check_verb(verb: Verb, point: EntryPoint) -> None:
+    named = f"step `{point.name}` ({point.value})"
+    if verb.name != point.name:
+        raise PlugInBroken(f"{named} calls itself `{verb.name}`")
+    if VERB_NAME.fullmatch(verb.name) is None:
+        raise PlugInBroken(f"{named}: a name is `namespace.verb`, of small letters and `_`")
+    if verb.name.partition(".")[0] in OUR_NAMESPACES:
+        raise PlugInBroken(f"{named}: the namespaces {', '.join(sorted(OUR_NAMESPACES))} are ours")
+    if verb.macro:
+        raise PlugInBroken(f"{named}: only our own verbs are macros")
 
 
 def problems_of(uses: str, parameters: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:

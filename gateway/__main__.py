@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 from gateway.app import cloud_tls, run
+from gateway.device_settings import read_profiles
 from gateway.errors import CloudRefused, SettingsInvalid, StorageFull
 from gateway.logs import configure_logs
-from gateway.settings import read_profiles, read_settings
+from gateway.plugins import load_plug_ins
+from gateway.settings import read_settings
+from gateway.transports.databases import Databases
 
 EXIT_FAILED = 1
 EXIT_INVALID = 2
@@ -21,15 +24,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="only check the settings, and say")
     given = parser.parse_args(arguments)
     try:
-        settings = read_settings(given.config, os.environ)
+        plug_ins = load_plug_ins()
+        settings = read_settings(given.config, os.environ, plug_ins.drivers)
         if given.check:
-            read_profiles(settings)
+            broken = {device.broken for device in settings.devices if device.broken}
+            if broken or plug_ins.problems:
+                raise SettingsInvalid("\n".join([*sorted(broken), *plug_ins.problems]))
+            read_profiles(settings.profiles, settings.devices, plug_ins.profiles)
             settings.token()
+            if settings.sms is not None:
+                settings.sms.hook()
+            Databases.of(settings.databases)
             cloud_tls(settings)
             print(f"{given.config}: fine, {len(settings.devices)} devices")
             return 0
         configure_logs(settings.log.level, settings.log.format)
-        run(settings)
+        run(settings, plug_ins)
     except SettingsInvalid as error:
         print(error, file=sys.stderr)
         return EXIT_INVALID

@@ -15,13 +15,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from contract.ids import GatewayId, OrgId
 from contract.messages import ArtifactRef, InventoryDevice
 from contract.topics import Address
 from gateway.actions.base import Action, FetchedArtifact
-from gateway.actions.registry import ACTIONS
 from gateway.artifacts.cache import ArtifactCache
 from gateway.artifacts.download import Download
 from gateway.artifacts.serve import ArtifactServer
@@ -31,30 +30,23 @@ from gateway.cloud_link.receiver import Listeners, Receiver
 from gateway.cloud_link.sender import Sender
 from gateway.cloud_link.session import BrokerAddress, MqttConnector
 from gateway.cloud_link.wire import Connector, LinkState
+from gateway.device_settings import DeviceSettings, read_profiles
 from gateway.domain.facts import Instant
-from gateway.domain.profiles import Profile
 from gateway.domain.retention import Keeping, Stream
-from gateway.drivers.base import Driver, OnDeviceLog, OnProgress
-from gateway.drivers.registry import Surroundings, bus_of, make_driver
-from gateway.errors import CloudRefused, SettingsInvalid, StorageFull
+from gateway.drivers.base import Driver, OnDeviceLog, OnProgress, Surroundings
+from gateway.errors import CloudRefused, DeviceUnreachable, SettingsInvalid, StorageFull
 from gateway.journal import keeping, meta
 from gateway.journal.database import Database, open_database
 from gateway.logs import Log
+from gateway.plugins import PlugIns
 from gateway.runner.buses import Buses
 from gateway.runner.devices import Device, DeviceHandle
 from gateway.runner.reach import Artifacts, Outside
 from gateway.runner.replies import Replies
 from gateway.runner.supervisor import Supervisor
 from gateway.runner.worker import Shop
-from gateway.settings import (
-    AnyDevice,
-    MqttDevice,
-    Settings,
-    SmpDevice,
-    broker_at,
-    host_and_port,
-    read_profiles,
-)
+from gateway.settings import Settings, broker_at, host_and_port
+from gateway.transports.databases import Databases
 from gateway.transports.local_broker import LocalBroker
 from gateway.transports.mail import SmtpServer
 from gateway.transports.mqtt import MqttTransport
@@ -62,9 +54,6 @@ from gateway.transports.web import Web
 
 STOP_WITHIN_S: Final = 1.5
 PRUNE_EVERY_S: Final = 60.0
-DEVICE_FIELDS: Final = frozenset(
-    {"id", "type", "name", "driver", "tags", "attributes", "patience", "sleepy"}
-)
 
 log = Log()
 
@@ -198,20 +187,23 @@ class Gateway:
         }
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, plug_ins: PlugIns) -> None:
     """Run until SIGTERM or SIGINT. Raises SettingsInvalid; at the first connect CloudRefused."""
-    profiles = read_profiles(settings)
+    profiles = read_profiles(settings.profiles, settings.devices, plug_ins.profiles)
+    for problem in plug_ins.problems:
+        log.error("plug-in cannot be used", why=problem)
     token = settings.token()
     tls = cloud_tls(settings)
     with _journal(settings.data_dir) as (journal, identity):
-        main = _main(settings, profiles, token, tls, journal, identity)
+        main = _main(settings, plug_ins, profiles, token, tls, journal, identity)
         # asyncio.Runner would wait for the thread of a connect that is under way.
         _new_loop().run_until_complete(main)
 
 
 async def _main(
     settings: Settings,
-    profiles: dict[str, Profile],
+    plug_ins: PlugIns,
+    profiles: Mapping[str, BaseModel],
     token: str | None,
     tls: ssl.SSLContext | None,
     journal: Database,
@@ -233,7 +225,7 @@ async def _main(
             journal,
             identity,
             devices,
-            ACTIONS,
+            plug_ins.actions,
             CachedArtifacts(cache, server.url_for),
             lambda state: _connector(state, _broker(settings, token, tls)),
             Chance(now, random.random, lambda: secrets.token_hex(8)),
@@ -284,7 +276,7 @@ async def _local_messages(settings: Settings, stack: AsyncExitStack) -> MqttTran
     """The connection to the local broker, which is started first where it is ours."""
     local = settings.local_broker
     if local is None:
-        if any(isinstance(device, MqttDevice) for device in settings.devices):
+        if any(device.kind is not None and device.kind.needs_broker for device in settings.devices):
             raise SettingsInvalid("local_broker: MQTT devices need one; add `local_broker: {}`")
         return None
     if local.url is not None:
@@ -317,7 +309,13 @@ def _outside(settings: Settings, messages: MqttTransport | None) -> Outside:
             tls=smtp.tls,
             authority=None if smtp.authority is None else str(smtp.authority),
         )
-    return Outside(messages=messages, web=Web(settings.http.networks()), mail=mail)
+    return Outside(
+        messages=messages,
+        web=Web(settings.http.networks()),
+        mail=mail,
+        sms=None if settings.sms is None else settings.sms.hook(),
+        databases=Databases.of(settings.databases),
+    )
 
 
 async def _artifacts(
@@ -337,25 +335,29 @@ async def _artifacts(
     return server, cache
 
 
-def _device(device: AnyDevice, surroundings: Surroundings) -> Device:
-    options = device.model_dump(exclude=set(DEVICE_FIELDS))
+def _device(device: DeviceSettings, surroundings: Surroundings) -> Device:
+    kind, options, bus = device.kind, device.options, device.shares
+    if kind is None:
+        log.error("device has no driver", device=device.id, why=device.broken)
 
     def make(on_log: OnDeviceLog) -> Driver:
-        return make_driver(device.driver, device.id, options, surroundings, on_log)
+        if kind is None:
+            raise DeviceUnreachable(device.broken)
+        return kind.make(device.id, options, surroundings, on_log)
 
-    make(lambda text: None)  # what is wrong with its options is said at the start
-    address = device.port if isinstance(device, SmpDevice) else f"profile {device.profile}"
+    if kind is not None:
+        make(lambda text: None)  # what is wrong with its options is said at the start
     return Device(
         id=device.id,
         make_driver=make,
         type=device.type,
         name=device.name,
         driver=device.driver,
-        address=address,
-        bus=bus_of(device.driver, device.id, options),
+        address="" if kind is None else kind.address(options),
+        bus=f"device:{device.id}" if bus is None else bus.name,
         tags=device.tags,
         attributes=device.attributes,
-        keeps_open=isinstance(device, MqttDevice),
+        keeps_open=kind is not None and kind.keeps_open,
         patience_ms=None if device.sleepy else round(device.patience.total_seconds() * 1000),
     )
 

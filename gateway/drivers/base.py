@@ -7,9 +7,11 @@ it is not; so is an answer that cannot be read (`ReplyGarbled`).
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
+
+from gateway.transports.base import MessageLink
 
 
 @dataclass(frozen=True)
@@ -165,3 +167,63 @@ class Driver(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What drivers share: the local broker, the profiles by name, chance, and each other's lines.
+
+    `messages` is None where no broker is configured. `new_number` gives 0 to 255, `new_id` a
+    fresh word. Drivers of one bus find the line they share under its name in `shared`.
+    """
+
+    messages: MessageLink | None
+    profiles: Mapping[str, BaseModel]
+    new_number: Callable[[], int]
+    new_id: Callable[[], str]
+    shared: dict[str, Any] = field(default_factory=dict)
+
+    def share(self, name: str, make: Callable[[], T]) -> T:
+        """What is shared under a name, made by whoever asks first."""
+        if name not in self.shared:
+            self.shared[name] = make()
+        found: T = self.shared[name]
+        return found
+
+
+@dataclass(frozen=True)
+class Bus:
+    """What a device shares with others: one exchange at a time goes over it.
+
+    `name` is such as `serial:/dev/ttyUSB0`. `seat` tells the devices on it apart (`unit 3`); a
+    device without one has the bus for itself. `manners` are what all on it must have alike, such
+    as the baud rate.
+    """
+
+    name: str
+    seat: str | None = None
+    manners: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DriverKind:
+    """One driver, as the registry and the settings know it.
+
+    `options` validates what a device's settings say beside what all devices have. `make` takes
+    device id, options, surroundings and where the device's own log goes; it only builds, and
+    raises SettingsInvalid. `address` shows people where the device is. `bus` gives what it
+    shares, None for nothing. `profile` is the model of its profiles' YAML, for options with a
+    key `profile`. `keeps_open`: its link shares a connection, so there is none to let go of.
+    """
+
+    options: type[BaseModel]
+    make: Callable[[str, Any, Surroundings, OnDeviceLog], Driver]
+    summary: str
+    address: Callable[[Any], str]
+    bus: Callable[[Any], Bus | None] = lambda options: None
+    profile: type[BaseModel] | None = None
+    needs_broker: bool = False
+    keeps_open: bool = False

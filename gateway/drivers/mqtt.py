@@ -26,6 +26,7 @@ from gateway.drivers.base import (
     ConfirmFirmware,
     DeviceFacts,
     DeviceRequest,
+    DriverKind,
     FirmwareImage,
     FirmwareState,
     OnDeviceLog,
@@ -35,10 +36,11 @@ from gateway.drivers.base import (
     Refused,
     Reset,
     RollbackFirmware,
+    Surroundings,
     TestFirmware,
     UploadFirmware,
 )
-from gateway.errors import DeviceUnreachable, ReplyGarbled, StepInvalid
+from gateway.errors import DeviceUnreachable, ReplyGarbled, SettingsInvalid, StepInvalid
 from gateway.transports.base import MessageLink
 from gateway.transports.mqtt_conversation import ANSWER_WITHIN_S, Conversation, Watching
 
@@ -353,3 +355,27 @@ def _listed(state: FirmwareState) -> JsonValue:
         {**_about(i), "slot": i.slot, "active": i.active, "pending": i.pending}
         for i in state.images
     ]
+
+
+def _make(
+    device: str, options: MqttOptions, surroundings: Surroundings, on_log: OnDeviceLog
+) -> MqttDriver:
+    profile = surroundings.profiles.get(options.profile)
+    if not isinstance(profile, Profile):
+        raise SettingsInvalid(f"device {device}: no MQTT profile `{options.profile}`")
+    if surroundings.messages is None:
+        raise SettingsInvalid(f"device {device}: MQTT devices need a local broker")
+    return MqttDriver(
+        device, profile, options.vars, surroundings.messages, on_log, surroundings.new_id
+    )
+
+
+KIND: Final = DriverKind(
+    options=MqttOptions,
+    make=_make,
+    summary="topics and payloads of a profile",
+    address=lambda options: f"profile {options.profile}",
+    profile=Profile,
+    needs_broker=True,
+    keeps_open=True,
+)

@@ -14,10 +14,12 @@ from contract.device import smp
 from contract.device.smp import Request, Response, SmpError, SmpInvalid
 from gateway.drivers.base import (
     Answered,
+    Bus,
     Command,
     ConfirmFirmware,
     DeviceFacts,
     DeviceRequest,
+    DriverKind,
     FirmwareImage,
     FirmwareState,
     OnDeviceLog,
@@ -27,11 +29,13 @@ from gateway.drivers.base import (
     Refused,
     Reset,
     RollbackFirmware,
+    Surroundings,
     TestFirmware,
     UploadFirmware,
 )
 from gateway.errors import DeviceUnreachable, ReplyGarbled, StepInvalid
 from gateway.transports.base import ByteLink
+from gateway.transports.serial_port import SerialPort
 from gateway.transports.smp_link import NoReply, SmpLink
 from gateway.transports.smp_upload import ImageSender, LineLimits, Sent
 
@@ -360,3 +364,26 @@ def _json(value: Any) -> JsonValue:
         case dict():
             return {str(key): _json(item) for key, item in value.items()}
     return str(value)
+
+
+def _make(
+    device: str, options: SmpOptions, surroundings: Surroundings, on_log: OnDeviceLog
+) -> SmpDriver:
+    port = SerialPort(
+        options.port,
+        options.baud,
+        dtr=options.dtr,
+        rts=options.rts,
+        parity=options.parity,
+        rtscts=options.rtscts,
+    )
+    return SmpDriver(port, options, on_log, surroundings.new_number())
+
+
+KIND: Final = DriverKind(
+    options=SmpOptions,
+    make=_make,
+    summary="MCUmgr over a serial line",
+    address=lambda options: options.port,
+    bus=lambda options: Bus(f"serial:{options.port}"),
+)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.device_settings import read_profiles
 from gateway.errors import SettingsInvalid
-from gateway.settings import broker_at, read_profiles, read_settings
+from gateway.settings import broker_at, read_settings
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PUMP = "{id: pump-1, driver: smp, port: /dev/ttyUSB0}"
@@ -72,5 +73,6 @@ def test_a_mistake_is_named_with_its_place(write, text, said):
 def test_a_missing_profile_names_those_there_are(write, tmp_path):
     (tmp_path / "tasmota.yaml").write_text("name: tasmota")
     text = f"gateway: n\nprofiles: {tmp_path}\ndevices: [{{id: m, driver: mqtt, profile: tasmoda}}]"
+    settings = read_settings(write(text), {})
     with pytest.raises(SettingsInvalid, match=r"no profile `tasmoda`.*tasmota"):
-        read_profiles(read_settings(write(text), {}))
+        read_profiles(settings.profiles, settings.devices)

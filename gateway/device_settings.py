@@ -1,0 +1,194 @@
+"""What the settings say of devices: what all have, and what each driver's kind adds."""
+
+from collections.abc import Collection, Iterable, Sequence
+from functools import reduce
+from importlib.abc import Traversable
+from operator import or_
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
+
+from contract.documents import DocumentInvalid, load
+from contract.durations import Duration, parse_duration
+from contract.ids import Id
+from contract.plugins import PlugInBroken
+from gateway.drivers.base import Bus, DriverKind
+from gateway.drivers.registry import Drivers
+from gateway.errors import SettingsInvalid
+
+PATIENCE: Final = parse_duration("30s")
+
+
+class DeviceSettings(BaseModel):
+    """What all devices have. The model of one driver's devices adds the driver's options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: ClassVar[DriverKind | None] = None
+    broken: ClassVar[str] = ""
+
+    id: Id = Field(description="the device's name in jobs; small letters, digits, hyphens")
+    driver: str = Field(description="which driver speaks with it")
+    type: str = Field(default="", max_length=128, description="for target queries")
+    name: str = Field(default="", max_length=128, description="as people call it")
+    tags: dict[str, JsonValue] = Field(default_factory=dict, description="for target queries")
+    attributes: dict[str, JsonValue] = Field(default_factory=dict)
+    patience: Duration = Field(
+        default=PATIENCE,
+        description="how long a task waits for the silent device before it begins, and may fail",
+    )
+    sleepy: bool = Field(
+        default=False, description="the device sleeps: tasks wait for it as long as they may"
+    )
+
+    @property
+    def options(self) -> BaseModel | None:
+        """What its driver is told; None where the driver cannot be loaded."""
+        if self.kind is None:
+            return None
+        model = self.kind.options
+        given = self.model_dump(include=set(model.model_fields), exclude_unset=True, by_alias=True)
+        return model.model_validate(given)
+
+    @property
+    def profile_name(self) -> str | None:
+        """The profile it names, if its driver works with profiles."""
+        if self.kind is None or self.kind.profile is None:
+            return None
+        return cast(str, getattr(self, "profile"))  # noqa: B009 (the driver's own key)
+
+    @property
+    def shares(self) -> Bus | None:
+        """What it shares with other devices."""
+        return None if self.kind is None else self.kind.bus(self.options)
+
+
+class _Broken(DeviceSettings):
+    """A device whose driver cannot be loaded: nobody knows which keys it may have."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def device_union(drivers: Drivers, named: Collection[str]) -> Any:
+    """The type of one device: told apart by `driver`. Only drivers in `named` are imported."""
+    models = [_model_of(name, drivers, name in named) for name in drivers.names]
+    return Annotated[reduce(or_, models), Field(discriminator="driver")]
+
+
+def _model_of(name: str, drivers: Drivers, is_named: bool) -> Any:
+    tag: Any = (Literal[name], Field(description="which driver speaks with it"))
+    if not is_named:
+        return create_model(name, __base__=DeviceSettings, driver=tag)
+    try:
+        kind = drivers.kind(name)
+        taken = set(DeviceSettings.model_fields) & set(kind.options.model_fields)
+        if taken:
+            listed = ", ".join(sorted(taken))
+            raise PlugInBroken(
+                f"driver `{name}`: its options take names that all devices use: {listed}"
+            )
+    except PlugInBroken as error:
+        broken = create_model(name, __base__=_Broken, driver=tag)
+        broken.broken = str(error)
+        return broken
+    model: Any = create_model(name, __base__=(DeviceSettings, kind.options), driver=tag)
+    model.kind = kind
+    return model
+
+
+def drivers_named(values: object) -> set[str]:
+    """The drivers that settings name, in whatever shape the settings are."""
+    devices = values.get("devices") if isinstance(values, dict) else None
+    items = devices if isinstance(devices, list) else []
+    found = (item.get("driver") for item in items if isinstance(item, dict))
+    return {name for name in found if isinstance(name, str)}
+
+
+def check_devices(devices: Iterable[DeviceSettings]) -> None:
+    """No id twice, and no two devices in one place. Raises ValueError."""
+    ids: set[str] = set()
+    on_bus: dict[str, list[tuple[DeviceSettings, Bus]]] = {}
+    for device in devices:
+        if device.id in ids:
+            raise ValueError(f"devices: `{device.id}` stands twice")
+        ids.add(device.id)
+        bus = device.shares
+        if bus is not None:
+            neighbours = on_bus.setdefault(bus.name, [])
+            if neighbours:
+                _check_neighbours(*neighbours[0], device, bus)
+                _check_seats(neighbours, device, bus)
+            neighbours.append((device, bus))
+
+
+def _check_neighbours(first: DeviceSettings, one: Bus, second: DeviceSettings, other: Bus) -> None:
+    both = f"devices: `{first.id}` and `{second.id}` share {_place(one)}"
+    if first.driver != second.driver:
+        raise ValueError(f"{both} but not its driver ({first.driver}, {second.driver})")
+    if one.seat is None or other.seat is None:
+        raise ValueError(both)
+    for manner, value in one.manners.items():
+        if other.manners.get(manner) != value:
+            differ = f"({value}, {other.manners.get(manner)})"
+            raise ValueError(f"{both} but not its `{manner}` {differ}")
+
+
+def _check_seats(
+    neighbours: Sequence[tuple[DeviceSettings, Bus]], device: DeviceSettings, bus: Bus
+) -> None:
+    for neighbour, its in neighbours:
+        if its.seat == bus.seat:
+            both = f"`{neighbour.id}` and `{device.id}`"
+            raise ValueError(f"devices: {both} are both {bus.seat} on {_place(bus)}")
+
+
+def _place(bus: Bus) -> str:
+    return bus.name.replace("serial:", "the port ", 1)
+
+
+def read_profiles(
+    folder: Path, devices: Iterable[DeviceSettings], more: Sequence[Traversable] = ()
+) -> dict[str, BaseModel]:
+    """The profiles that devices name, by name; a file in `folder` goes before one of a package.
+
+    Raises SettingsInvalid with every problem.
+    """
+    found: dict[str, BaseModel] = {}
+    problems: list[str] = []
+    wanted: dict[str, tuple[DeviceSettings, DriverKind]] = {}
+    for device in devices:
+        name = device.profile_name
+        if name is None or device.kind is None:
+            continue
+        first, kind = wanted.setdefault(name, (device, device.kind))
+        if kind is not device.kind:
+            text = f"`{first.id}` and `{device.id}` have one profile, and two drivers"
+            problems.append(f"profile `{name}`: {text}")
+    for name, (device, kind) in sorted(wanted.items()):
+        assert kind.profile is not None
+        try:
+            found[name] = _read_profile(name, kind.profile, [folder, *more])
+        except FileNotFoundError:
+            known = ", ".join(sorted(_profiles_in([folder, *more]))) or "none"
+            problems.append(f"device {device.id}: no profile `{name}` in {folder} ({known})")
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(f"profile `{name}`: {error}")
+        except DocumentInvalid as error:
+            problems.append(str(error))
+    if problems:
+        raise SettingsInvalid("\n".join(problems))
+    return found
+
+
+def _read_profile(name: str, model: type[BaseModel], folders: Sequence[Traversable]) -> BaseModel:
+    for folder in folders:
+        path = folder / f"{name}.yaml"
+        if path.is_file():
+            return load(path.read_text(encoding="utf-8"), model, str(path))
+    raise FileNotFoundError(name)
+
+
+def _profiles_in(folders: Sequence[Traversable]) -> set[str]:
+    names = (file.name for folder in folders if folder.is_dir() for file in folder.iterdir())
+    return {name.removesuffix(".yaml") for name in names if name.endswith(".yaml")}
