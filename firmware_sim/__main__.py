@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from contract.documents import DocumentInvalid
-from firmware_sim.fleet import Fleet, Member, assemble
+from firmware_sim.fleet import Experiences, Fleet, Member, assemble
 from firmware_sim.scenario import ScenarioInvalid, make_devices, read_scenario
 
 EXIT_OK = 0
@@ -29,6 +29,9 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", help="what goes wrong, over the file's")
     parser.add_argument(
         "--status-file", type=Path, help="JSON, rewritten every 0.4 s and at the end"
+    )
+    parser.add_argument(
+        "--experiences", type=Path, help="JSON lines: what happened to each device, as it happens"
     )
     return parser
 
@@ -64,7 +67,11 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_INVALID
     http = httpx.AsyncClient(timeout=30.0, follow_redirects=True)
     members = assemble(
-        specs, options.dir or scenario.pty_dir, options.broker or scenario.broker, http
+        specs,
+        options.dir or scenario.pty_dir,
+        options.broker or scenario.broker,
+        http,
+        options.experiences and Experiences(options.experiences),
     )
     try:
         asyncio.run(_run(Fleet(members, options.status_file, _announce), http))

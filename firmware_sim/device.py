@@ -1,5 +1,6 @@
 """One simulated device: who it is, what runs on it, and what a boot does and prints."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from firmware_sim import flash as flash_rules
@@ -7,6 +8,13 @@ from firmware_sim.faults import Faults, TestBoot
 from firmware_sim.flash import Booted, Flash, StoredImage, Swap
 
 _SWAP_WORDS = {Swap.NONE: "none", Swap.TEST: "test", Swap.PERMANENT: "perm"}
+
+
+Experienced = Callable[[str, dict[str, object]], None]
+
+
+def _forget(what: str, about: dict[str, object]) -> None:
+    """Nobody keeps what the device experiences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +39,22 @@ class Counters:
     bytes_written: int = 0
     resumes: int = 0
     unplugs: int = 0
+    pulses: int = 0
 
 
 @dataclass(slots=True)
 class Device:
-    """A device with its flash. Personalities speak for it, endpoints give it a line."""
+    """A device with its flash. Personalities speak for it, endpoints give it a line.
+
+    `experienced` is told at once of each thing that happened to it and cannot be taken back.
+    """
 
     identity: Identity
     flash: Flash
     faults: Faults = field(default_factory=Faults)
     boot_time_s: float = 0.3
     counters: Counters = field(default_factory=Counters)
+    experienced: Experienced = _forget
 
     @property
     def version(self) -> str:
@@ -52,6 +65,7 @@ class Device:
         self.counters.boots += 1
         before = self.flash
         self.flash, booted = self._start_images(before)
+        self.experienced("boot", {"version": self.version, "confirmed": self.flash.is_confirmed})
         return [
             "*** Booting MCUboot v2.1.0-sim ***",
             "I: Starting bootloader",
@@ -71,6 +85,12 @@ class Device:
             self.counters.boots += 1
             return flash_rules.boot(replace(after, is_confirmed=False))
         return after, booted
+
+    def pulse(self, tag: str) -> int:
+        """Switch an output on and off: it happens anew each time it is asked for."""
+        self.counters.pulses += 1
+        self.experienced("pulse", {"tag": tag})
+        return self.counters.pulses
 
     def status(self) -> dict[str, object]:
         """Facts for the status file: versions, slots and counters, as JSON values."""

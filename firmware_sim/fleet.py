@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 import httpx
 
-from firmware_sim.device import Device
+from firmware_sim.device import Device, Experienced
 from firmware_sim.endpoints.mqtt import MqttEndpoint
 from firmware_sim.endpoints.pty import PtyEndpoint
 from firmware_sim.personalities.mqtt import MqttPersonality
@@ -77,13 +77,38 @@ class Fleet:
         os.replace(partial, self._status_file)
 
 
+class Experiences:
+    """A file with a JSON line for each thing that happened to a device; kill -9 takes none back.
+
+    Each line is one write to a file opened for appending: whole, in order, also of several fleets.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._number = 0
+
+    def of(self, device: str) -> Experienced:
+        def experienced(what: str, about: dict[str, object]) -> None:
+            self._number += 1
+            line = {"number": self._number, "device": device, "what": what, **about}
+            os.write(self._file, json.dumps(line).encode() + b"\n")
+
+        return experienced
+
+
 def assemble(
-    specs: Sequence[SmpSpec | MqttSpec], pty_dir: Path, broker: str, http: httpx.AsyncClient
+    specs: Sequence[SmpSpec | MqttSpec],
+    pty_dir: Path,
+    broker: str,
+    http: httpx.AsyncClient,
+    experiences: Experiences | None = None,
 ) -> list[Member]:
     """Give every device its personality and its endpoint; nothing is opened yet."""
     members = []
     for spec in specs:
         device_id = spec.device.identity.id
+        if experiences is not None:
+            spec.device.experienced = experiences.of(device_id)
         match spec:
             case SmpSpec():
                 link = pty_dir / device_id

@@ -215,7 +215,10 @@ class MqttPersonality:
                 return {"echo": request.get("text", "")}
             case "read":
                 return self._read(str(request.get("point", "")), now_s)
+            case "pulse":
+                return {"pulses": self.device.pulse(str(request.get("tag", "")))}
             case "confirm":
+                self.device.experienced("confirm", {"version": self.device.version})
                 self._keep(flash_rules.set_state(self.device.flash, None, confirm=True))
                 return self._version()
             case "reboot":

@@ -259,6 +259,8 @@ class SmpPersonality:
         if not isinstance(image_hash, bytes) or not image_hash:
             image_hash = None
         confirm = payload.get("confirm") is True
+        what = "confirm" if confirm else "test"
+        self.device.experienced(what, {"version": self.device.version})
         self._keep(flash_rules.set_state(self.device.flash, image_hash, confirm=confirm))
         return _state(self.device.flash)
 

@@ -39,7 +39,7 @@ class Program:
         self.name = name
         self.command = [str(word) for word in command]
         self.log = log
-        self._env = dict(env or {})
+        self.env = dict(env or {})  # read at each start
         self._cwd = cwd
         self._process: subprocess.Popen[bytes] | None = None
         self._read_from = 0  # where the log of the current start begins
@@ -56,7 +56,7 @@ class Program:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=self._cwd,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._env},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.env},
                 start_new_session=True,
             )
         return self

@@ -24,8 +24,10 @@ Truth = dict[str, Any]
 class Uplink:
     """The way from one gateway to the cloud: broker and HTTP, failing together."""
 
-    def __init__(self, broker_port: int, http_port: int) -> None:
-        self.mqtt = FaultyLink(broker_port)
+    def __init__(
+        self, broker_port: int, http_port: int, mqtt: type[FaultyLink] = FaultyLink
+    ) -> None:
+        self.mqtt = mqtt(broker_port)
         self.http = FaultyLink(http_port)
 
     def start(self) -> "Uplink":
@@ -61,11 +63,12 @@ class Simulator:
         self.folder = folder
         self.lines = folder / "lines"
         self._status_file = folder / "status.json"
+        self._experiences = folder / "experiences.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         scenario = folder / "devices.json"
         scenario.write_text(json.dumps({"seed": seed, "devices": [dict(g) for g in groups]}))
         command: list[str | Path] = [scenario, "--dir", self.lines]
-        command += ["--status-file", self._status_file]
+        command += ["--status-file", self._status_file, "--experiences", self._experiences]
         if broker is not None:
             command += ["--broker", broker]
         self.program = programs.python("firmware_sim", *command, name=name)
@@ -77,6 +80,13 @@ class Simulator:
         wait_until(lambda: self._written_at() != before, 20, "the simulator's status file")
         devices: dict[str, Truth] = json.loads(self._status_file.read_text())["devices"]
         return devices
+
+    def experiences(self) -> list[Truth]:
+        """What happened to the devices, in order, as far as it was written in whole lines."""
+        if not self._experiences.exists():
+            return []
+        whole = self._experiences.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
 
     def device(self, device: str) -> Truth:
         return self.status()[device]
