@@ -158,6 +158,7 @@ class _Cloud:
             new_id,
             limits=Limits(heartbeat=limits.heartbeat // timedelta(milliseconds=1)),
             on_stored=self._feeds.touch_tasks,
+            vault=vault,
         )
         self._changes.on_sending(self._sender.wake)
         self._loops = Loops(

@@ -9,6 +9,8 @@ from pydantic.json_schema import models_json_schema
 from cloud.api import (
     acknowledgments,
     artifacts,
+    audit,
+    certificates,
     control,
     data_tables,
     devices,
@@ -49,6 +51,7 @@ V1: Final[tuple[APIRouter, ...]] = (
     history.router,
     tasks.router,
     devices.router,
+    certificates.router,
     gateways.router,
     holds.router,
     acknowledgments.tokens,
@@ -59,6 +62,7 @@ V1: Final[tuple[APIRouter, ...]] = (
     previews.router,
     operations.router,
     secrets.router,
+    audit.router,
     artifacts.router,
     events.router,
 )

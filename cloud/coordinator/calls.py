@@ -8,12 +8,15 @@ effect, so a repeated call is answered and not done again.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydantic import JsonValue, ValidationError
 
-from cloud.coordinator import acknowledgments, data_tables, devices, extensions, runs
+from cloud.certificates.base import CsrRefused, Name
+from cloud.coordinator import acknowledgments, certificates, data_tables, devices, extensions, runs
 from cloud.coordinator.access import Caller
+from cloud.coordinator.secrets import Vault
 from cloud.domain import triggers
 from cloud.errors import Conflict, Invalid, NotFound, NotPermitted, StorageUnavailable
 from cloud.storage import calls as stored
@@ -30,7 +33,7 @@ from contract.http.tasks import AcknowledgeTask
 from contract.ids import OrgId
 from contract.lifecycle import TASK_OPEN
 from contract.messages import Call, JobBody
-from contract.steps import VERBS, verbs_in
+from contract.steps import DEFAULT_CERTIFICATE_DAYS, VERBS, verbs_in
 from contract.topics import Address
 
 DEFAULT_ROLE: Final = "operator"
@@ -64,6 +67,7 @@ class Asked:
     caller: Caller
     now: int
     new_id: Callable[[], str]
+    vault: Vault | None = None
 
     @property
     def body(self) -> Mapping[str, Any]:
@@ -71,7 +75,12 @@ class Asked:
 
 
 def serve(
-    session: Session, address: Address, call: Call, now: int, new_id: Callable[[], str]
+    session: Session,
+    address: Address,
+    call: Call,
+    now: int,
+    new_id: Callable[[], str],
+    vault: Vault | None = None,
 ) -> Served | None:
     """Do what a call asks, or say again what it gave; None for a session that is not the current.
 
@@ -93,7 +102,7 @@ def serve(
     _check(session, address, call, task, run)
     role = stored.role_of(session, run.run_by) or DEFAULT_ROLE
     caller = Caller(OrgId(run.org), run.run_by, run.run_by_name, role)
-    served = _do(session, Asked(call, run, task, caller, now, new_id))
+    served = _do(session, Asked(call, run, task, caller, now, new_id, vault))
     kept = stored.remember(
         session,
         {"run": run_id, "key": clean(call.key), "org": run.org, "ordinal": task.ordinal,
@@ -143,6 +152,8 @@ def _do(session: Session, asked: Asked) -> Served:
         raise CallRefused(f"{error}{'; ' if items else ''}{items}") from error
     except (NotFound, NotPermitted) as error:
         raise CallRefused(str(error)) from error
+    except CsrRefused as error:
+        raise CallRefused(str(error), "csr_refused") from error
     data: dict[str, JsonValue] = {"verb": asked.call.verb, "step": asked.call.step}
     reports.log(
         session, asked.run.org, asked.run.id, asked.now, "done for a step",
@@ -259,6 +270,40 @@ def _cancel_run(session: Session, asked: Asked) -> Served:
     return Served({"run": run, "status": cancelled.status.value}, {asked.run.id, run})
 
 
+def _sign(session: Session, asked: Asked) -> Served:
+    """For the task's own device, whatever the request says."""
+    if asked.task.device is None or asked.vault is None:
+        raise CallRefused("only a device is given a certificate", "step_invalid")
+    signed = certificates.sign(
+        session,
+        asked.vault,
+        Name(asked.run.org, asked.task.device),
+        str(asked.body.get("csr") or ""),
+        int(asked.body.get("days", DEFAULT_CERTIFICATE_DAYS)),
+        asked.now,
+        run=asked.run.id,
+        ordinal=asked.task.ordinal,
+        attempt=asked.call.attempt,
+        step=asked.call.step,
+    )
+    result: dict[str, JsonValue] = {
+        "certificate": signed.certificate,
+        "chain": signed.chain,
+        "serial": signed.serial,
+        "fingerprint": signed.fingerprint,
+        "not_after": datetime.fromtimestamp(signed.not_after / 1000, UTC).isoformat(),
+    }
+    return Served(result, {asked.run.id})
+
+
+def _commit_certificate(session: Session, asked: Asked) -> Served:
+    device, fingerprint = asked.task.device, str(asked.body.get("fingerprint") or "")
+    if device is None:
+        raise CallRefused("only a device has certificates", "step_invalid")
+    serial, retired = certificates.commit(session, asked.run.org, device, fingerprint, asked.now)
+    return Served({"serial": serial, "retired": retired}, {asked.run.id})
+
+
 _SERVED: Final[Mapping[str, Callable[[Session, Asked], Served]]] = {
     "fleet.tag": _edit("tags"),
     "fleet.set": _edit("attributes"),
@@ -269,4 +314,6 @@ _SERVED: Final[Mapping[str, Callable[[Session, Asked], Served]]] = {
     "fleet.acknowledge": _acknowledge,
     "fleet.run_job": _run_job,
     "fleet.cancel_run": _cancel_run,
+    "certificate.sign": _sign,
+    "certificate.commit": _commit_certificate,
 }

@@ -16,8 +16,8 @@ from pydantic import JsonValue
 from cloud import metrics
 from cloud.coordinator import calls, gateways, tasks
 from cloud.coordinator.calls import CallRefused
-from cloud.coordinator.secrets import Vault
 from cloud.coordinator.changes import Changes
+from cloud.coordinator.secrets import Vault
 from cloud.coordinator.tasks import Outcome, Received
 from cloud.crash_points import reach
 from cloud.errors import NotFound, StorageFull, StorageUnavailable

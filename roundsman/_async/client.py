@@ -7,6 +7,8 @@ import httpx
 
 from contract.http.fleet import Version
 from roundsman._async.artifacts import Artifacts
+from roundsman._async.audit import Audit
+from roundsman._async.certificates import Ca
 from roundsman._async.data_tables import Tables
 from roundsman._async.devices import Devices
 from roundsman._async.gateways import Gateways
@@ -55,6 +57,8 @@ class AsyncRoundsman:
         self.users = Users(self._transport)
         self.tables = Tables(self._transport)
         self.secrets = Secrets(self._transport)
+        self.ca = Ca(self._transport)
+        self.audit = Audit(self._transport)
         self.artifacts = Artifacts(self._transport)
 
     async def version(self) -> Version:

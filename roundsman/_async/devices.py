@@ -5,6 +5,7 @@ from typing import BinaryIO
 
 from pydantic import JsonValue
 
+from contract.http.certificates import Certificate
 from contract.http.fleet import Device
 from contract.http.runs import Run
 from contract.http.targets import EditDevice
@@ -22,6 +23,11 @@ class Devices:
     def list(self, *, limit: int | None = None) -> AsyncIterator[Device]:
         """All devices; `limit` is the size of a page."""
         return self._transport.items("/devices", Device, {"limit": limit})
+
+    def certificates(self, device: str, *, limit: int | None = None) -> AsyncIterator[Certificate]:
+        """The certificates a device was given, the newest first."""
+        path = f"/devices/{device}/certificates"
+        return self._transport.items(path, Certificate, {"limit": limit})
 
     async def free(self, device: str) -> Device:
         """Free a device that an attempt still holds whose gateway will not speak of it again.

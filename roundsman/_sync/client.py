@@ -7,6 +7,8 @@ import httpx
 
 from contract.http.fleet import Version
 from roundsman._sync.artifacts import Artifacts
+from roundsman._sync.audit import Audit
+from roundsman._sync.certificates import Ca
 from roundsman._sync.data_tables import Tables
 from roundsman._sync.devices import Devices
 from roundsman._sync.gateways import Gateways
@@ -55,6 +57,8 @@ class Roundsman:
         self.users = Users(self._transport)
         self.tables = Tables(self._transport)
         self.secrets = Secrets(self._transport)
+        self.ca = Ca(self._transport)
+        self.audit = Audit(self._transport)
         self.artifacts = Artifacts(self._transport)
 
     def version(self) -> Version:

@@ -26,6 +26,8 @@ NOUNS: Final = {
     "users": "People whom jobs are about.",
     "tables": "Data tables and their rows.",
     "secrets": "Named secrets that steps use.",
+    "ca": "Who signs the certificates of devices.",
+    "audit": "Who did what, and when.",
     "artifacts": "Firmware images and other immutable files.",
     "doctor": "Check address, token and versions, and say what to do.",
 }

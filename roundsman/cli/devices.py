@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from contract.http.certificates import Certificate
 from contract.http.fleet import Device
 from contract.http.targets import EditDevice
 from roundsman.cli.options import noun, verb
@@ -46,6 +47,14 @@ def free(
     """Free a device that an attempt still holds whose gateway will not speak of it again."""
     found = connect(ctx).devices.free(device)
     output_of(ctx).item(found, _rows(found))
+
+
+@verb(app, "certificates", "roundsman devices certificates pump-7")
+def certificates(
+    ctx: typer.Context, device: Annotated[str, typer.Argument(help="The device's id.")]
+) -> None:
+    """List the certificates a device was given, the newest first."""
+    output_of(ctx).items(connect(ctx).devices.certificates(device), CERTIFICATE_COLUMNS)
 
 
 def _rows(found: Device) -> list[tuple[str, object]]:
@@ -95,6 +104,15 @@ def export(ctx: typer.Context, to: To, query: Query = None) -> None:
     client.runs.download(ended.id, to)
 
 
+CERTIFICATE_COLUMNS = [
+    Column[Certificate]("SERIAL", lambda one: one.serial),
+    Column[Certificate]("NOT AFTER", lambda one: one.not_after),
+    Column[Certificate]("ISSUED", lambda one: one.issued_at),
+    Column[Certificate]("COMMITTED", lambda one: one.committed_at),
+    Column[Certificate]("RETIRED", lambda one: one.retired_at),
+    Column[Certificate]("FINGERPRINT", lambda one: one.fingerprint),
+    Column[Certificate]("TASK", lambda one: one.task),
+]
 COLUMNS = [
     Column[Device]("ID", lambda device: device.id),
     Column[Device]("TYPE", lambda device: device.type),
