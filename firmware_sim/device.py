@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from firmware_sim import flash as flash_rules
 from firmware_sim.faults import Faults, TestBoot
 from firmware_sim.flash import Booted, Flash, StoredImage, Swap
+from firmware_sim.keystore import Keystore
 
 _SWAP_WORDS = {Swap.NONE: "none", Swap.TEST: "test", Swap.PERMANENT: "perm"}
 
@@ -55,6 +56,10 @@ class Device:
     boot_time_s: float = 0.3
     counters: Counters = field(default_factory=Counters)
     experienced: Experienced = _forget
+    keystore: Keystore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keystore = Keystore(self.identity.id, self.faults.new_certificate)
 
     @property
     def version(self) -> str:
@@ -63,6 +68,7 @@ class Device:
     def boot(self) -> list[str]:
         """Start once more, for whatever reason; return what is printed while booting."""
         self.counters.boots += 1
+        self.keystore.boot()
         before = self.flash
         self.flash, booted = self._start_images(before)
         self.experienced("boot", {"version": self.version, "confirmed": self.flash.is_confirmed})
@@ -102,6 +108,7 @@ class Device:
             "version": self.version,
             "confirmed": self.flash.is_confirmed,
             "swap": self.flash.swap.value,
+            "certificates": self.keystore.status(),
             "slots": [_slot(self.flash.running), _slot(self.flash.other)],
             "counters": {name: getattr(counters, name) for name in Counters.__slots__},
         }

@@ -80,6 +80,7 @@ class FaultsSpec(_Strict):
     reboot_after_chunks: list[Annotated[int, Field(ge=1)]] = []
     refuse_upload: Annotated[int, Field(ge=1, le=255)] | None = None
     test_boot: plan.TestBoot = plan.TestBoot.RUNS
+    new_certificate: plan.NewCertificate = plan.NewCertificate.CONNECTS
     disconnect_after_requests: list[Annotated[int, Field(ge=1)]] = []
     disconnect_for: Duration = timedelta(seconds=2)
 
@@ -106,6 +107,7 @@ class FaultsSpec(_Strict):
             reboot_after_chunks=tuple(self.reboot_after_chunks),
             refuse_upload=self.refuse_upload,
             test_boot=self.test_boot,
+            new_certificate=self.new_certificate,
             disconnect_after_requests=tuple(self.disconnect_after_requests),
             disconnect_for_s=self.disconnect_for.total_seconds(),
         )

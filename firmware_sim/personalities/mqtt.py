@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from firmware_sim import certificates
 from firmware_sim import flash as flash_rules
 from firmware_sim.device import Device
 from firmware_sim.flash import Flash, Refusal
+from firmware_sim.keystore import KeystoreRefused
 
 REBOOT_AFTER_S: Final = 0.25
 _REFUSALS: Final[Mapping[int, str]] = {
@@ -232,7 +234,16 @@ class MqttPersonality:
                 follow_ups += self._start_update(request, command_id)
                 return {"accepted": True}
             case other:
+                answer = self._about_certificates(request)
+                if answer is not None:
+                    return answer
                 raise _Refused("unknown_command", f"no command {other!r}")
+
+    def _about_certificates(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
+        try:
+            return certificates.over_mqtt(self.device.keystore, request)
+        except KeystoreRefused as error:
+            raise _Refused("certificate", str(error)) from error
 
     def _version(self) -> dict[str, Any]:
         flash, identity = self.device.flash, self.device.identity

@@ -21,10 +21,13 @@ from contract.device.smp import (
     encode_frame,
     encode_message,
 )
+from contract.device.smp_certificates import GROUP as CERTIFICATES
 from contract.device.smp_frames import FIRST, FURTHER
 from firmware_sim import flash as flash_rules
+from firmware_sim.certificates import SmpCertificates
 from firmware_sim.device import Device
 from firmware_sim.flash import ZEPHYR_3_4, ZEPHYR_4_4, Chunk, Flash, Refusal, Rules, StoredImage
+from firmware_sim.keystore import KeystoreRefused
 
 RESET_AFTER_S: Final = 0.25
 # A line leaves the receive pool when the work queue has run; without this pause a burst finds it
@@ -112,12 +115,14 @@ class SmpPersonality:
         self._lines_out = 0
         self._replies = 0
         self._erasing_s = 0.0
+        self._certificates = SmpCertificates(device.keystore)
 
     def boot(self, now_s: float) -> list[Action]:
         """Power on, or a reset: RAM is lost, the bootloader does its work, the banner is sent."""
         if self._started_s is None:
             self._started_s = now_s
         banner = self.device.boot()
+        self._certificates.boot()
         self._line.clear()
         self._packet = None
         self._in_pool.clear()
@@ -251,8 +256,21 @@ class SmpPersonality:
                 slots = [{"slot": slot, "size": size} for slot in (0, 1)]
                 slots[1]["upload_image_id"] = 0
                 return {"images": [{"image": 0, "slots": slots, "max_image_size": size}]}
+            case (group, op, command) if group == CERTIFICATES:
+                return self._about_certificates(op, command, payload)
             case _:
                 raise _Refused(NOT_SUPPORTED)
+
+    def _about_certificates(
+        self, op: int, command: int, payload: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        try:
+            answer = self._certificates.answer(op, command, payload)
+        except KeystoreRefused as error:
+            raise _Refused(error.rc, CERTIFICATES) from error
+        if answer is None:
+            raise _Refused(NOT_SUPPORTED)
+        return answer
 
     def _set_state(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         image_hash = payload.get("hash")
