@@ -8,7 +8,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from cloud.coordinator import armed, audit
+from cloud.coordinator import armed, audit, serial
 from cloud.coordinator.access import Caller
 from cloud.domain import control as rules
 from cloud.domain.control import Pauser, RetryAsked
@@ -287,6 +287,10 @@ def _may_reopen(session: Session, run: RunRow) -> None:
 def sweep_retried(session: Session, run: RunRow, now: int, limit: int) -> bool:
     """Take the next failed tasks back to `rescheduled`."""
     asked = rules.retry_asked(run.retry_asked or "")
+    # What the task whose turn it was has given counts, also if it is tried again now.
+    serial.fold(session, run, now)
+    if run.serial:
+        session.refresh(run)
     moved, last = run_sweeps.retry(session, run.id, run.retried_to, limit, asked, now)
     deltas = Deltas()
     for status, number, _ in moved:
@@ -294,6 +298,8 @@ def sweep_retried(session: Session, run: RunRow, now: int, limit: int) -> bool:
         deltas.added(run.id, TaskStatus.RESCHEDULED, number)
         deltas.by_run[run.id]["progress"] -= number * 10_000
     counts.move(session, deltas, counts.SWEEP_SHARD)
+    if run.serial and run.accumulated >= 0 and not serial.is_turn_over(session, run):
+        run.accumulated = -1
     if last is None:
         run.retry_asked, run.retried_to = None, -1
     else:

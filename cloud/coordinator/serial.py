@@ -67,6 +67,12 @@ def fold(session: Session, run: Any, now: int) -> None:
     dispatching.save_accumulator(session, run.id, run.turn, new)
 
 
+def is_turn_over(session: Session, run: Any) -> bool:
+    """Whether the task whose turn it was has ended; also if none has had its turn."""
+    row = dispatching.due_task(session, run.id, run.turn) if run.turn >= 0 else None
+    return row is None or TaskStatus(row.status) in TASK_ENDS
+
+
 def _value(session: Session, run: Any, ended: Any) -> JsonValue:
     """What the ended task hands on; None leaves the accumulator as it is."""
     status = TaskStatus(ended.status)
