@@ -168,6 +168,16 @@ _KINDS: Final = (
         "A text message could not be handed to the service.",
         "Check `sms` in the gateway's configuration, the numbers, and what the service answers.",
     ),
+    FailureKind(
+        "database_unknown",
+        "The gateway has no database of that name.",
+        "Add it to `databases` in the gateway's configuration, or correct the step.",
+    ),
+    FailureKind(
+        "sql_failed",
+        "The database could not be asked, or refused the statement.",
+        "The text is what the database says; a read-only database takes nothing that writes.",
+    ),
     # The gateway and the cloud
     FailureKind(
         "gateway_lost",

@@ -42,8 +42,8 @@ DEFAULT_CERTIFICATE_DAYS: Final = 90
 # What a loop may perform: nothing that moves firmware, ends the task, or loops itself.
 LOOPED: Final = frozenset(
     {"device.command", "flow.check", "flow.delay", "flow.log", "flow.set", "http.request",
-     "mqtt.await", "mqtt.publish", "notify.email", "notify.sms", "fleet.tag", "fleet.set",
-     "fleet.record_state", "fleet.delete", "fleet.write_row", "fleet.extend_run",
+     "mqtt.await", "mqtt.publish", "notify.email", "notify.sms", "sql.query", "fleet.tag",
+     "fleet.set", "fleet.record_state", "fleet.delete", "fleet.write_row", "fleet.extend_run",
      "fleet.acknowledge", "fleet.run_job", "fleet.cancel_run"}
 )  # fmt: skip
 
@@ -295,6 +295,29 @@ class SmsParameters(Parameters):
         return self
 
 
+class QueryParameters(Parameters):
+    """sql.query: one statement to a database configured on the gateway.
+
+    Values are bound as `$1`, `$2` and never stand in the statement, which holds no {{ }}. The
+    result is `columns`, `rows` (objects), `row_count` and `truncated`; rows end with `max_rows`,
+    and where all of them together would take more than 30,000 bytes.
+    """
+
+    database: str = Field(min_length=1, max_length=256)
+    statement: str = Field(min_length=1, max_length=20_000)
+    parameters: Annotated[list[JsonValue], Field(max_length=200)] | Template = Field(
+        default_factory=list
+    )
+    max_rows: Annotated[int, Field(ge=1, le=10_000)] | Template = 1_000
+    timeout: Timeout | Template = Field(default="30s")
+
+    @model_validator(mode="after")
+    def _check(self) -> "QueryParameters":
+        if "{{" in self.statement:
+            raise ValueError("a statement holds no {{ }}: write $1 and put the value in parameters")
+        return self
+
+
 class OnDevice(Parameters):
     device: str | None = Field(default=None, description="the task's own if not given")
 
@@ -417,6 +440,8 @@ _VERBS: Final = (
          raw=frozenset({"match"})),
     Verb("notify.email", EmailParameters, _R.ASK, "send a mail"),
     Verb("notify.sms", SmsParameters, _R.ASK, "send a text message"),
+    Verb("sql.query", QueryParameters, _R.ASK, "ask a database",
+         raw=frozenset({"statement"})),
     Verb("fleet.tag", TagParameters, _R.REPEAT, "set tags of a device"),
     Verb("fleet.set", SetAttributesParameters, _R.REPEAT, "set attributes of a device"),
     Verb("fleet.record_state", RecordStateParameters, _R.REPEAT, "note a device's state"),

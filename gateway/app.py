@@ -103,10 +103,12 @@ class Gateway:
         make_connector: Callable[[LinkState], Connector],
         chance: Chance,
         outside: Outside = Outside(),  # noqa: B008 (frozen)
+        buses: Buses | None = None,
     ) -> None:
         self._journal = journal
         self._clock = chance.clock
-        buses = Buses()
+        buses = Buses() if buses is None else buses
+        self._buses = buses
         self._handles = {d.id: DeviceHandle(d, buses, chance.clock) for d in devices}
         self.state = LinkState(address, identity.journal, chance.word())
         self.calls = Calls(self.state, lambda: chance.clock().mono)
@@ -184,6 +186,7 @@ class Gateway:
             "dropped_messages": dict(self.state.dropped),
             "max_rss_kib": usage.ru_maxrss,
             "devices_down": sum(h.link.status == "down" for h in self._handles.values()),
+            "lines_quarantined": self._buses.report(),
         }
 
 
@@ -215,8 +218,9 @@ async def _main(
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
         messages = await _local_messages(settings, stack)
+        buses = Buses()
         surroundings = Surroundings(
-            messages, profiles, lambda: random.randrange(256), lambda: secrets.token_hex(6)
+            messages, profiles, lambda: random.randrange(256), lambda: secrets.token_hex(6), buses
         )
         server, cache = await _artifacts(settings, token, stack)
         devices = [_device(d, surroundings) for d in settings.devices]
@@ -230,6 +234,7 @@ async def _main(
             lambda state: _connector(state, _broker(settings, token, tls)),
             Chance(now, random.random, lambda: secrets.token_hex(8)),
             _outside(settings, messages),
+            buses,
         )
         log.info(
             "gateway started",
@@ -358,6 +363,7 @@ def _device(device: DeviceSettings, surroundings: Surroundings) -> Device:
         tags=device.tags,
         attributes=device.attributes,
         keeps_open=kind is not None and kind.keeps_open,
+        takes_turns=kind is not None and kind.takes_turns,
         patience_ms=None if device.sleepy else round(device.patience.total_seconds() * 1000),
     )
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from contract.messages import ArtifactRef
 from contract.steps import AfterRestart
 from gateway.domain.facts import Acknowledgment
+from gateway.domain.sql_values import Statement
 from gateway.drivers.base import (
     Answered,
     DeviceRequest,
@@ -88,6 +89,26 @@ class Mailer(Protocol):
         ...
 
 
+class Texter(Protocol):
+    """The way to a service that sends text messages."""
+
+    async def deliver(self, to: str, text: str, key: str) -> None:
+        """Raises StepInvalid (`sms_failed`) when the service does not take it."""
+        ...
+
+
+class QueryAsker(Protocol):
+    """The way to the databases that are configured."""
+
+    def is_read_only(self, name: str) -> bool:
+        """Raises StepInvalid (`database_unknown`)."""
+        ...
+
+    async def query(self, name: str, statement: Statement) -> dict[str, JsonValue]:
+        """Raises StepInvalid (`sql_failed`), or DeviceUnreachable when it may have happened."""
+        ...
+
+
 class Reach(Protocol):
     """What a step may touch."""
 
@@ -103,6 +124,14 @@ class Reach(Protocol):
     def mail(self) -> Mailer:
         """Raises StepInvalid where no mail server is configured."""
         ...
+
+    @property
+    def sms(self) -> Texter:
+        """Raises StepInvalid where no service for text messages is configured."""
+        ...
+
+    @property
+    def databases(self) -> QueryAsker: ...
 
     async def ask_cloud(self, call: Call) -> JsonValue:
         """Have the cloud do it, once; asked until it answers. Raises CallRefused."""

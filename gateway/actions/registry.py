@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.actions import device, firmware, fleet, flow, http, mqtt, notify
+from gateway.actions import device, firmware, fleet, flow, http, mqtt, notify, sql
 from gateway.actions.base import Action
 from gateway.errors import StepInvalid
 
@@ -15,6 +15,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     **http.ACTIONS,
     **mqtt.ACTIONS,
     **notify.ACTIONS,
+    **sql.ACTIONS,
 }
 # What the gateway's hello tells the cloud.
 VERBS: Final = tuple(sorted(ACTIONS))

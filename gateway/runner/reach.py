@@ -9,12 +9,13 @@ from pydantic import JsonValue
 
 from contract.messages import ArtifactRef
 from contract.messages import Call as CloudCall
-from gateway.actions.base import Call, FetchedArtifact, Mailer, StepOutcome
+from gateway.actions.base import Call, FetchedArtifact, Mailer, QueryAsker, StepOutcome, Texter
 from gateway.domain.call_keys import call_key
 from gateway.drivers.base import Answered, DeviceRequest, OnProgress, Refused
 from gateway.errors import StepInvalid
 from gateway.runner.devices import DeviceHandle
 from gateway.transports.base import MessageLink
+from gateway.transports.databases import Databases
 from gateway.transports.web import Web, WebClient
 
 
@@ -42,6 +43,8 @@ class Outside:
     messages: MessageLink | None = None
     web: WebClient = field(default_factory=Web)
     mail: Mailer | None = None
+    sms: Texter | None = None
+    databases: QueryAsker = field(default_factory=Databases)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,16 @@ class StepReach:
         if self.outside.mail is None:
             raise StepInvalid("this gateway has no mail server: configure `smtp`", "mail_failed")
         return self.outside.mail
+
+    @property
+    def sms(self) -> Texter:
+        if self.outside.sms is None:
+            raise StepInvalid("this gateway sends no text messages: configure `sms`", "sms_failed")
+        return self.outside.sms
+
+    @property
+    def databases(self) -> QueryAsker:
+        return self.outside.databases
 
     async def ask_cloud(self, call: Call) -> JsonValue:
         place, body = self.place, dict(call.parameters)

@@ -42,7 +42,7 @@ class SmsOptions(BaseModel):
     token: str | None = Field(default=None, description="sent as `Authorization: Bearer`")
     token_file: Path | None = Field(default=None, description="a file that holds the token")
     body: dict[str, JsonValue] = Field(
-        default_factory=lambda: {"to": "{to}", "text": "{text}"},
+        default={"to": "{to}", "text": "{text}"},
         description="what is sent; `{to}` and `{text}` are put in, in any text of it",
     )
     encoding: Literal["json", "form"] = Field(

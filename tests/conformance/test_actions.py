@@ -30,6 +30,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "mqtt.publish": {"topic": "a/b", "payload": {"n": 1}},
     "mqtt.await": {"topic": "a/+", "match": "payload.n == ctx.n"},
     "notify.email": {"to": "a@example.com", "subject": "s", "text": "t"},
+    "notify.sms": {"to": ["+4930123456"], "text": "t"},
+    "sql.query": {"database": "plant", "statement": "SELECT $1", "parameters": [1]},
     "fleet.tag": {"tags": {"a": 1}},
     "fleet.set": {"attributes": {"a": 1}},
     "fleet.record_state": {"values": {"a": 1}},
@@ -50,7 +52,7 @@ class World:
         self.did: list[str] = []
         self.refuses = refuses
         self.kept: Any = None
-        self.web = self.messages = self.mail = self
+        self.web = self.messages = self.mail = self.sms = self.databases = self
 
     async def ask(self, request: Any) -> WebAnswer:
         self.did.append(f"{request.method} {request.url}")
@@ -62,6 +64,20 @@ class World:
         if self.refuses:
             raise StepInvalid("no", "mail_failed")
         self.did.append(message_id)
+
+    async def deliver(self, to: str, text: str, key: str) -> None:
+        if self.refuses:
+            raise StepInvalid("no", "sms_failed")
+        self.did.append(key)
+
+    def is_read_only(self, name: str) -> bool:
+        return False
+
+    async def query(self, name: str, statement: Any) -> dict[str, Any]:
+        if self.refuses:
+            raise StepInvalid("no", "sql_failed")
+        self.did.append(statement.text)
+        return {}
 
     async def publish(self, topic: str, payload: bytes, **options: Any) -> None:
         self.did.append(f"{topic} {payload.decode()}")
@@ -152,7 +168,9 @@ async def test_a_loop_of_what_may_not_be_repeated_stops_after_a_restart():
     assert (outcome.code, world.did) == ("interrupted", [])
 
 
-@pytest.mark.parametrize("verb", [v for v in VERBS_HERE if v.startswith(("fleet", "http", "not"))])
+@pytest.mark.parametrize(
+    "verb", [v for v in VERBS_HERE if v.startswith(("fleet", "http", "not", "sql"))]
+)
 async def test_a_refusal_is_an_answer_with_a_code(verb):
     try:
         outcome = await perform(verb, World(refuses=True))
