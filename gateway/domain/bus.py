@@ -82,6 +82,10 @@ class LineHealth:
         """It went bad, and nothing good has been heard since."""
         return self.shut_until_s is not None
 
+    @property
+    def is_spotless(self) -> bool:
+        return not (self.failures or self.garbage_s or self.offences or self.is_quarantined)
+
     def failed(self, now_s: float, why: str) -> "LineHealth":
         """The port could not be opened, or was lost."""
         failures = self.failures + 1

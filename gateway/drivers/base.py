@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, JsonValue
 
-from gateway.transports.base import MessageLink
+from gateway.transports.base import MessageLink, Turns
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,21 @@ class Command:
 
     name: str
     parameters: Mapping[str, JsonValue] = field(default_factory=dict)
+    resumed: bool = False
+
+
+@dataclass(frozen=True)
+class ReadPoints:
+    """Read named points; the result is `{"values": {name: value}}`."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WritePoints:
+    """Write named points; `resumed` as in a Command. The result is as that of ReadPoints."""
+
+    values: Mapping[str, JsonValue]
     resumed: bool = False
 
 
@@ -79,8 +94,60 @@ class Probe:
     """Is the device there? Answered with its facts; cheap, and safe at any time."""
 
 
+@dataclass(frozen=True)
+class ReadCertificate:
+    """Read which certificates a slot holds. Answered with a CertificateState."""
+
+    slot: int = 0
+
+
+@dataclass(frozen=True)
+class MakeCsr:
+    """Have the device make a key and give `{csr, key_id}`: PEM, hex.
+
+    `request` names the key: asked again with the same name, a device gives the same.
+    """
+
+    request: str
+    subject: str
+    slot: int = 0
+
+
+@dataclass(frozen=True)
+class InstallCertificate:
+    """Put a certificate of the key made last beside the one in use. Texts are PEM."""
+
+    certificate: str
+    chain: str
+    fingerprint: str
+    slot: int = 0
+
+
+@dataclass(frozen=True)
+class TestCertificate:
+    """Have the device connect with the new certificate; a restart ends the trial."""
+
+    __test__ = False  # a name that pytest would collect
+
+    fingerprint: str
+    slot: int = 0
+
+
+@dataclass(frozen=True)
+class CommitCertificate:
+    """Keep the certificate on trial for good, and destroy the one before."""
+
+    fingerprint: str
+    slot: int = 0
+
+
+CertificateRequest = (
+    ReadCertificate | MakeCsr | InstallCertificate | TestCertificate | CommitCertificate
+)
 DeviceRequest = (
     Command
+    | ReadPoints
+    | WritePoints
     | ReadFirmware
     | UploadFirmware
     | TestFirmware
@@ -88,6 +155,7 @@ DeviceRequest = (
     | RollbackFirmware
     | Reset
     | Probe
+    | CertificateRequest
 )
 
 
@@ -121,6 +189,20 @@ class FirmwareState:
 
 
 @dataclass(frozen=True)
+class CertificateState:
+    """What a certificate slot holds: fingerprints, sha256 of the DER in hex, empty for none.
+
+    `active` is kept, `pending` waits beside it, `in_use` is what the device connects with; `why`
+    says why that is not the pending one.
+    """
+
+    active: str = ""
+    in_use: str = ""
+    pending: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class DeviceFacts:
     """What a driver learnt when it opened the link; shown as the device's attributes."""
 
@@ -129,10 +211,11 @@ class DeviceFacts:
 
 @dataclass(frozen=True)
 class Answered:
-    """The device did it. `firmware` is set for ReadFirmware."""
+    """The device did it. `firmware` is set for ReadFirmware, `certificate` for ReadCertificate."""
 
     result: JsonValue = None
     firmware: FirmwareState | None = None
+    certificate: CertificateState | None = None
 
 
 @dataclass(frozen=True)
@@ -177,13 +260,15 @@ class Surroundings:
     """What drivers share: the local broker, the profiles by name, chance, and each other's lines.
 
     `messages` is None where no broker is configured. `new_number` gives 0 to 255, `new_id` a
-    fresh word. Drivers of one bus find the line they share under its name in `shared`.
+    fresh word. Drivers of one bus find the line they share under its name in `shared`, and take
+    its turns from `turns`.
     """
 
     messages: MessageLink | None
     profiles: Mapping[str, BaseModel]
     new_number: Callable[[], int]
     new_id: Callable[[], str]
+    turns: Turns
     shared: dict[str, Any] = field(default_factory=dict)
 
     def share(self, name: str, make: Callable[[], T]) -> T:
@@ -217,6 +302,8 @@ class DriverKind:
     raises SettingsInvalid. `address` shows people where the device is. `bus` gives what it
     shares, None for nothing. `profile` is the model of its profiles' YAML, for options with a
     key `profile`. `keeps_open`: its link shares a connection, so there is none to let go of.
+    `takes_turns`: it takes the bus's turn for each exchange by itself, so that a long request lets
+    the neighbours in; else the bus is held for it while it performs.
     """
 
     options: type[BaseModel]
@@ -227,3 +314,4 @@ class DriverKind:
     profile: type[BaseModel] | None = None
     needs_broker: bool = False
     keeps_open: bool = False
+    takes_turns: bool = False

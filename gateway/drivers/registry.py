@@ -15,6 +15,7 @@ from gateway.drivers.base import DriverKind
 OURS: Final[Mapping[str, str]] = {
     "smp": "gateway.drivers.smp:KIND",
     "mqtt": "gateway.drivers.mqtt:KIND",
+    "line_json": "gateway.drivers.line_json:KIND",
 }
 
 

@@ -97,8 +97,9 @@ class Buses:
 
     def worked(self, bus: str) -> None:
         """Something that was meant for us came over the line."""
-        found = self._of(bus)
-        self._keep(bus, found, found.health.worked(_now_s()))
+        found = self._buses.get(bus)
+        if found is not None and not found.health.is_spotless:
+            self._keep(bus, found, found.health.worked(_now_s()))
 
     def report(self) -> dict[str, JsonValue]:
         """The lines in quarantine, by name, with the reason of each."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,7 +22,7 @@ from gateway.drivers.base import (
     OnProgress,
     Refused,
 )
-from gateway.errors import DeviceUnreachable, GatewayError
+from gateway.errors import DeviceUnreachable, GatewayError, PortUnavailable
 from gateway.logs import Log
 from gateway.runner.buses import Buses
 
@@ -37,7 +38,8 @@ class Device:
 
     `patience_ms` is how long an attempt waits for a silent device before it begins, and so counts
     as a try; None waits until the offer's start-by. `keeps_open`: its link shares a connection,
-    so there is no line to let go of when there is no work.
+    so there is no line to let go of when there is no work. `takes_turns`: the driver takes the
+    bus for each exchange by itself.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Device:
     attributes: Mapping[str, JsonValue] = field(default_factory=dict)
     patience_ms: int | None = 30_000
     keeps_open: bool = False
+    takes_turns: bool = False
 
 
 class DeviceHandle:
@@ -78,7 +81,7 @@ class DeviceHandle:
 
     async def open(self, within_s: float = OPEN_WITHIN_S) -> None:
         """Open the link if it is not. Raises DeviceUnreachable."""
-        async with self._buses.hold(self.bus, within_s):
+        async with self._turn(within_s):
             if self._driver is not None and self._driver.is_away:
                 await self._lost()
             await self._open(within_s)
@@ -91,13 +94,14 @@ class DeviceHandle:
         on_sent: Callable[[], None],
     ) -> Answered | Refused:
         """One exchange, the bus held. Raises what `Driver.perform` raises."""
-        async with self._buses.hold(self.bus, timeout_s):
+        async with self._turn(timeout_s):
             driver = await self._open(min(timeout_s, OPEN_WITHIN_S))
             on_sent()
             reach("device.before_ask", self.device.id)
             try:
                 answer = await driver.perform(request, timeout_s, on_progress)
-            except DeviceUnreachable:
+            except DeviceUnreachable as error:
+                self._say_of_line(error)
                 await self._lost()
                 raise
             reach("device.after_ask", self.device.id)
@@ -157,6 +161,15 @@ class DeviceHandle:
         lines, self._lines = self._lines, []
         return lines
 
+    def _turn(self, within_s: float) -> AbstractAsyncContextManager[None]:
+        if self.device.takes_turns:
+            return nullcontext()
+        return self._buses.hold(self.bus, within_s, self.device.id)
+
+    def _say_of_line(self, error: BaseException) -> None:
+        if isinstance(error, PortUnavailable) and not self.device.takes_turns:
+            self._buses.failed(self.bus, str(error))
+
     async def _open(self, within_s: float) -> Driver:
         if self._driver is not None:
             return self._driver
@@ -167,7 +180,8 @@ class DeviceHandle:
         except TimeoutError:
             await self._give_up(driver)
             raise DeviceUnreachable(f"no answer within {within_s:.0f} s") from None
-        except BaseException:
+        except BaseException as error:
+            self._say_of_line(error)
             await self._give_up(driver)
             raise
         self._driver = driver
@@ -188,6 +202,8 @@ class DeviceHandle:
             self._tell()
 
     def _is_up(self, opened: bool = False) -> None:
+        if not self.device.takes_turns:
+            self._buses.worked(self.bus)
         was = self.link.status
         self.link = self.link.came_up(self._clock().wall)
         if was != "up" or (opened and self._facts):

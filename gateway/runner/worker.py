@@ -56,6 +56,7 @@ from gateway.errors import (
     CloudRefused,
     CloudUnreachable,
     DeviceUnreachable,
+    LineQuarantined,
     ReplyGarbled,
     StepInvalid,
     StorageFull,
@@ -264,7 +265,9 @@ class Worker:
     def _is_free(self) -> bool:
         """Nothing is in the way, as can be seen without waiting: the link is open."""
         handle = self._device
-        if handle is None or not handle.is_open or self._shop.buses.is_busy(handle.bus):
+        if handle is None or not handle.is_open:
+            return False
+        if not handle.device.takes_turns and self._shop.buses.is_busy(handle.bus):
             return False
         return self._shop.may_begin() and self._inbox.empty()
 
@@ -291,19 +294,26 @@ class Worker:
             return None
         if first.uses == "device.wait":
             return None
-        try:
-            async with self._shop.buses.hold(handle.bus, BUS_PATIENCE_S):
-                pass
-        except DeviceUnreachable:
-            return "bus_busy"
+        buses = self._shop.buses
+        shut = buses.shut(handle.bus)
+        if shut is None and not handle.device.takes_turns:
+            try:
+                async with buses.hold(handle.bus, BUS_PATIENCE_S, handle.device.id):
+                    pass
+            except DeviceUnreachable:
+                return "bus_busy"
         within_s, patience_ms = OPEN_WITHIN_S, handle.device.patience_ms
         if patience_ms is not None:
             left_ms = waiting_since + patience_ms - self._shop.clock().mono
             if left_ms <= 0:
                 return None
             within_s = min(within_s, left_ms / 1000)
+        if shut is not None:
+            return "line_quarantined"
         try:
             await handle.open(within_s)
+        except LineQuarantined:
+            return "line_quarantined"
         except DeviceUnreachable:
             return "device_asleep"
         return None

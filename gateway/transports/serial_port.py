@@ -2,18 +2,22 @@
 
 import asyncio
 import contextlib
+import errno
+import os
+from pathlib import Path
 from typing import Any, Final
 
 import serial
 from serial_asyncio_fast import SerialTransport
 
 from gateway.crash_points import reach
-from gateway.errors import DeviceUnreachable
+from gateway.errors import DeviceUnreachable, PortUnavailable
 
 # Small: what waits here is lost when the line is closed, and a hung device must show soon.
 WRITE_HIGH_WATER: Final = 8192
 READ_HIGH_WATER: Final = 256 * 1024
 CLOSE_WITHIN_S: Final = 2.0
+BY_ID: Final = Path("/dev/serial/by-id")
 
 
 class SerialPort:
@@ -54,7 +58,7 @@ class SerialPort:
             opening.add_done_callback(_close_opened)
             raise
         except (serial.SerialException, OSError, ValueError) as error:
-            raise DeviceUnreachable(f"cannot open {self.path}: {error}") from error
+            raise PortUnavailable(f"cannot open {self.path}: {_reason(error)}") from error
         self._protocol = _Received()
         self._transport = _Transport(loop, self._protocol, port)
         self._transport.set_write_buffer_limits(WRITE_HIGH_WATER, WRITE_HIGH_WATER // 4)
@@ -119,9 +123,9 @@ class SerialPort:
             async with asyncio.timeout(CLOSE_WITHIN_S):
                 await self._protocol.closed.wait()
 
-    def _gone(self) -> DeviceUnreachable:
+    def _gone(self) -> PortUnavailable:
         reason = self._protocol.error
-        return DeviceUnreachable(f"{self.path} is gone: {reason}" if reason else "port is closed")
+        return PortUnavailable(f"{self.path} is gone: {reason}" if reason else "port is closed")
 
 
 class _Received(asyncio.Protocol):
@@ -190,6 +194,24 @@ class _Transport(SerialTransport):
         if isinstance(self._protocol, _Received):
             self._protocol.lose(exc)
         super()._abort(exc)
+
+
+def stable_name(path: str, folder: Path = BY_ID) -> str | None:
+    """The name of the same port that survives replugging, where it has one and `path` is not it."""
+    wanted = os.path.realpath(path)
+    if not wanted.startswith("/dev/") or Path(path).parent == folder or not folder.is_dir():
+        return None
+    links = sorted(str(link) for link in folder.iterdir())
+    return next((link for link in links if os.path.realpath(link) == wanted), None)
+
+
+def _reason(error: Exception) -> str:
+    """A lock that somebody else holds shows as EAGAIN."""
+    if getattr(error, "errno", None) in (errno.EAGAIN, errno.EBUSY, errno.EACCES) and (
+        "lock" in str(error)
+    ):
+        return "another program has it (the port is locked)"
+    return str(error)
 
 
 def _close_opened(opening: "asyncio.Future[serial.Serial]") -> None:
