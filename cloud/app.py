@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -50,7 +50,9 @@ from cloud.gateway_link.sender import Sender
 from cloud.gateway_link.session import BrokerAddress, BrokerSession
 from cloud.settings import BrokerSettings, CloudSettings
 from cloud.storage.database import Database, open_database
+from contract import plugins
 from contract.messages import Limits
+from contract.steps import load_verbs
 
 log = structlog.get_logger()
 
@@ -99,6 +101,8 @@ async def run_cloud(settings: CloudSettings, token_file: Path | None = None) -> 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    for problem in load_verbs(entry_points(group=plugins.STEPS)):
+        log.error("plug-in cannot be used", why=problem)
     async with AsyncExitStack() as stack:
         stack.enter_context(_data_dir(settings.data_dir))
         listener = stack.enter_context(_listen(settings))

@@ -41,7 +41,8 @@ MAX_CERTIFICATE_DAYS: Final = 825
 DEFAULT_CERTIFICATE_DAYS: Final = 90
 # What a loop may perform: nothing that moves firmware, ends the task, or loops itself.
 LOOPED: Final = frozenset(
-    {"device.command", "flow.check", "flow.delay", "flow.log", "flow.set", "http.request",
+    {"device.command", "device.read", "device.write", "flow.check", "flow.delay", "flow.log",
+     "flow.set", "http.request",
      "mqtt.await", "mqtt.publish", "notify.email", "notify.sms", "sql.query", "fleet.tag",
      "fleet.set", "fleet.record_state", "fleet.delete", "fleet.write_row", "fleet.extend_run",
      "fleet.acknowledge", "fleet.run_job", "fleet.cancel_run"}
@@ -61,6 +62,24 @@ class CommandParameters(Parameters):
 
     name: str = Field(min_length=1, max_length=128)
     parameters: dict[str, JsonValue] | Template = Field(default_factory=dict)
+
+
+Names = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=1000)]
+
+
+class ReadPointsParameters(Parameters):
+    """device.read: read points that the device's profile names; the result is `{values: {...}}`."""
+
+    points: Names | str
+
+
+class WritePointsParameters(Parameters):
+    """device.write: write points that the device's profile names, all of them or none is tried.
+
+    The result is `{values: {...}}`: what the device then says of those that are read back.
+    """
+
+    values: Annotated[dict[str, JsonValue], Field(min_length=1, max_length=1000)] | Template
 
 
 class ResetParameters(Parameters):
@@ -412,6 +431,8 @@ class Verb:
 _R = AfterRestart
 _VERBS: Final = (
     Verb("device.command", CommandParameters, _R.ASK, "send a command, and take its reply"),
+    Verb("device.read", ReadPointsParameters, _R.REPEAT, "read named points"),
+    Verb("device.write", WritePointsParameters, _R.ASK, "write named points"),
     Verb("device.reset", ResetParameters, _R.ASK, "restart the device"),
     Verb("device.wait", WaitParameters, _R.REPEAT, "wait until the device is there, or gone"),
     Verb("firmware.upload", UploadParameters, _R.RESUME, "bring an image onto the device"),

@@ -1,4 +1,4 @@
-"""device.command, device.reset and device.wait: what every device can be asked to do."""
+"""device.command, read, write, reset and wait: what every device can be asked to do."""
 
 from collections.abc import Mapping
 from typing import assert_never
@@ -22,8 +22,10 @@ from gateway.drivers.base import (
     FirmwareState,
     Probe,
     ReadFirmware,
+    ReadPoints,
     Refused,
     Reset,
+    WritePoints,
 )
 from gateway.errors import DeviceUnreachable, ReplyGarbled, StepInvalid
 
@@ -50,6 +52,40 @@ class DeviceCommand:
             code = "interrupted" if call.resumed else "reply_garbled"
             return StepUnanswered(code, str(error))
         return _outcome(answer)
+
+
+class DeviceRead:
+    """Read named points, of a device whose driver has points."""
+
+    after_restart = AfterRestart.REPEAT
+
+    async def perform(self, call: Call, reach: Reach) -> StepOutcome:
+        given = call.parameters.get("points")
+        names = [given] if isinstance(given, str) else given
+        if not isinstance(names, list) or not names:
+            raise StepInvalid("device.read takes `points`: names of points")
+        request = ReadPoints(tuple(str(name) for name in names))
+        try:
+            return _outcome(await reach.ask_device(request, call.timeout_s, reach.progress))
+        except ReplyGarbled as error:
+            return StepUnanswered("reply_garbled", str(error))
+
+
+class DeviceWrite:
+    """Write named points, of a device whose driver has points."""
+
+    after_restart = AfterRestart.ASK
+
+    async def perform(self, call: Call, reach: Reach) -> StepOutcome:
+        values = call.parameters.get("values")
+        if not isinstance(values, Mapping) or not values:
+            raise StepInvalid("device.write takes `values`: an object of points and values")
+        request = WritePoints(values, resumed=call.resumed)
+        try:
+            return _outcome(await reach.ask_device(request, call.timeout_s, reach.progress))
+        except ReplyGarbled as error:
+            code = "interrupted" if call.resumed else "reply_garbled"
+            return StepUnanswered(code, str(error))
 
 
 class DeviceReset:
@@ -164,6 +200,8 @@ def _seconds(value: JsonValue, default_s: float) -> float:
 
 ACTIONS: dict[str, Action] = {
     "device.command": DeviceCommand(),
+    "device.read": DeviceRead(),
+    "device.write": DeviceWrite(),
     "device.reset": DeviceReset(),
     "device.wait": DeviceWait(),
 }

@@ -22,23 +22,32 @@ from gateway.domain.profiles import (
 )
 from gateway.drivers.base import (
     Answered,
+    CertificateRequest,
+    CertificateState,
     Command,
+    CommitCertificate,
     ConfirmFirmware,
     DeviceFacts,
     DeviceRequest,
     DriverKind,
     FirmwareImage,
     FirmwareState,
+    InstallCertificate,
+    MakeCsr,
     OnDeviceLog,
     OnProgress,
     Probe,
+    ReadCertificate,
     ReadFirmware,
+    ReadPoints,
     Refused,
     Reset,
     RollbackFirmware,
     Surroundings,
+    TestCertificate,
     TestFirmware,
     UploadFirmware,
+    WritePoints,
 )
 from gateway.errors import DeviceUnreachable, ReplyGarbled, SettingsInvalid, StepInvalid
 from gateway.transports.base import MessageLink
@@ -113,6 +122,16 @@ class MqttDriver:
                 return await self._probe(until_s)
             case Reset():
                 return await self._reset(until_s)
+            case ReadPoints() | WritePoints():
+                raise self._unsupported("points")
+            case (
+                ReadCertificate()
+                | MakeCsr()
+                | InstallCertificate()
+                | TestCertificate()
+                | CommitCertificate()
+            ):
+                return await self._certificate(request, until_s)
         firmware = self._profile.firmware
         if firmware is None:
             raise self._unsupported("firmware")
@@ -198,6 +217,40 @@ class MqttDriver:
             image_hash = profiles.text_in(read.pending_hash, seen).lower()
             images.append(FirmwareImage(1, staged, image_hash, pending=True))
         return FirmwareState(tuple(images), takes=firmware.image)
+
+    async def _certificate(self, request: CertificateRequest, until_s: float) -> Answered | Refused:
+        section = self._profile.certificate
+        if section is None:
+            raise self._unsupported("certificates")
+        scope: Scope = {"certificate": dict(vars(request))}
+        match request:
+            case ReadCertificate():
+                answer = await self.ask(section.read.ask, "certificate", until_s, scope)
+                if isinstance(answer, Refused):
+                    return answer
+                seen: Scope = {**self.talk.scope, "result": answer.result}
+                texts = (section.read.active, section.read.in_use, section.read.pending)
+                active, in_use, pending = (profiles.text_in(t, seen).lower() for t in texts)
+                if not in_use and evaluate(section.read.in_use, seen) is None:
+                    raise ReplyGarbled("the reply names no certificate in use")
+                why = profiles.text_in(section.read.why, seen)
+                return Answered(certificate=CertificateState(active, in_use, pending, why))
+            case MakeCsr():
+                made = await self.ask(section.request.ask, "csr", until_s, scope)
+                if isinstance(made, Refused):
+                    return made
+                seen = {**self.talk.scope, "result": made.result}
+                csr = profiles.text_in(section.request.csr, seen)
+                key_id = profiles.text_in(section.request.key_id, seen)
+                return Answered({"csr": csr, "key_id": key_id})
+            case InstallCertificate():
+                return await self.ask(section.install, "install_certificate", until_s, scope)
+            case TestCertificate():
+                return await self._ask_if_there(section.test, "test_certificate", until_s, scope)
+            case CommitCertificate():
+                name = "commit_certificate"
+                return await self._ask_if_there(section.commit, name, until_s, scope)
+        assert_never(request)
 
     async def ask(
         self, exchange: Exchange, name: str, until_s: float, more: Scope | None = None

@@ -11,29 +11,40 @@ from typing import Any, Final, Literal, assert_never
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from contract.device import smp
+from contract.device import smp_certificates as wire
 from contract.device.smp import Request, Response, SmpError, SmpInvalid
 from gateway.drivers.base import (
     Answered,
     Bus,
+    CertificateRequest,
+    CertificateState,
     Command,
+    CommitCertificate,
     ConfirmFirmware,
     DeviceFacts,
     DeviceRequest,
     DriverKind,
     FirmwareImage,
     FirmwareState,
+    InstallCertificate,
+    MakeCsr,
     OnDeviceLog,
     OnProgress,
     Probe,
+    ReadCertificate,
     ReadFirmware,
+    ReadPoints,
     Refused,
     Reset,
     RollbackFirmware,
     Surroundings,
+    TestCertificate,
     TestFirmware,
     UploadFirmware,
+    WritePoints,
 )
 from gateway.errors import DeviceUnreachable, ReplyGarbled, StepInvalid
+from gateway.transports import smp_certificates
 from gateway.transports.base import ByteLink
 from gateway.transports.serial_port import SerialPort
 from gateway.transports.smp_link import NoReply, SmpLink
@@ -129,7 +140,9 @@ class SmpDriver:
             case Probe():
                 probe_s = _now_s() + min(timeout_s, PROBE_WITHIN_S)
                 return _outcome(await self.ask(smp.echo("here?"), probe_s))
-        assert_never(request)
+            case ReadPoints() | WritePoints():
+                raise StepInvalid("SMP devices have no points", "verb_unsupported")
+        return await self._certificate(request, until_s, on_progress)
 
     async def ask(self, request: Request, until_s: float) -> Response:
         """Ask something that may safely arrive twice. Raises DeviceUnreachable."""
@@ -164,6 +177,48 @@ class SmpDriver:
                 return _outcome(reply, lambda: {"tasks": _json(reply.payload.get("tasks"))})
         known = "version, echo, info and taskstat"
         raise StepInvalid(f"SMP devices know {known}, not `{command.name}`", "verb_unsupported")
+
+    async def _certificate(
+        self, request: CertificateRequest, until_s: float, on_progress: OnProgress
+    ) -> Answered | Refused:
+        """Devices with our management group; others refuse it as unsupported."""
+
+        async def ask(message: Request) -> Response:
+            return await self.ask(message, min(until_s, _now_s() + ANSWER_WITHIN_S))
+
+        match request:
+            case ReadCertificate():
+                state = await smp_certificates.read_state(ask, request.slot)
+                if isinstance(state, SmpError):
+                    return _refusal(state, "device_refused")
+                held = CertificateState(
+                    state.active.hex(), state.in_use.hex(), state.pending.hex(), state.why[:500]
+                )
+                return Answered(certificate=held)
+            case MakeCsr():
+                made = await smp_certificates.make_csr(
+                    ask, request.slot, request.request, request.subject
+                )
+                if isinstance(made, SmpError):
+                    return _refusal(made, "device_refused")
+                return Answered({"csr": made[0], "key_id": made[1]})
+            case InstallCertificate():
+                refused = await smp_certificates.install(
+                    ask,
+                    request.slot,
+                    request.certificate,
+                    request.chain,
+                    self._limits.buf_size,
+                    on_progress,
+                )
+                return Answered() if refused is None else _refusal(refused, "device_refused")
+            case TestCertificate():
+                fingerprint = bytes.fromhex(request.fingerprint)
+                return _outcome(await ask(wire.test(request.slot, fingerprint)))
+            case CommitCertificate():
+                fingerprint = bytes.fromhex(request.fingerprint)
+                return _outcome(await ask(wire.commit(request.slot, fingerprint)))
+        assert_never(request)
 
     async def _learn_buffer(self, until_s: float) -> None:
         """Ask how large a message may be; a device that cannot say gets two lines at once."""
