@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from contract import plugins
 from contract.document_nodes import Node, compose, locate
@@ -52,10 +52,12 @@ def check_job(text: str, source: str) -> JobDocument:
 
 def _is_for_the_service(document: JobDocument, place: Place) -> bool:
     """A verb of a package that is not installed here: the service may well have it."""
-    match tuple(place):
-        case ("steps", int(index), "uses"):
-            return document.steps[index].uses.partition(".")[0] not in OUR_NAMESPACES
-    return False
+    if place[-1:] != ("uses",):
+        return False
+    value: Any = document
+    for key in place:
+        value = getattr(value, str(key)) if isinstance(value, BaseModel) else value[key]
+    return str(value).partition(".")[0] not in OUR_NAMESPACES
 
 
 @contextmanager
