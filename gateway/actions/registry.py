@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.actions import device, firmware, fleet, flow, http, mqtt, notify, sql
+from gateway.actions import certificate, device, firmware, fleet, flow, http, mqtt, notify, sql
 from gateway.actions.base import Action
 from gateway.errors import StepInvalid
 
 ACTIONS: Final[Mapping[str, Action]] = {
+    **certificate.ACTIONS,
     **device.ACTIONS,
     **firmware.ACTIONS,
     **fleet.ACTIONS,

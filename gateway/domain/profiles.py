@@ -150,6 +150,43 @@ class Firmware(Section):
     rollback_resets: bool = Field(default=False, description="rollback restarts by itself")
 
 
+class CertificateRead(Section):
+    """How certificates are read: fingerprints, sha256 of the DER in hex. They see `result`."""
+
+    ask: Exchange
+    active: Expression = Field(default="result.active", description="the one that is kept")
+    in_use: Expression = Field(default="result.in_use", description="what it connects with")
+    pending: Expression | None = Field(default=None, description="installed beside it")
+    why: Expression | None = Field(default=None, description="why the new one is not in use")
+
+
+class CertificateKey(Section):
+    """How the device makes a key and its CSR. Expressions see `result`."""
+
+    ask: Exchange
+    csr: Expression = Field(default="result.csr", description="PEM")
+    key_id: Expression | None = None
+
+
+class Certificates(Section):
+    """Certificate verbs; their texts see `certificate`.
+
+    It holds `slot`, for `request` also `request` and `subject`, for `install` `certificate`,
+    `chain` and `fingerprint`, for `test` and `commit` `fingerprint`. What is left out has nothing
+    to do on this device.
+    """
+
+    read: CertificateRead
+    request: CertificateKey
+    install: Exchange
+    test: Exchange | None = None
+    commit: Exchange | None = None
+
+    def exchanges(self) -> list[Exchange]:
+        maybe = (self.read.ask, self.request.ask, self.install, self.test, self.commit)
+        return [each for each in maybe if each is not None]
+
+
 class ResetVerb(Section):
     """How the device is restarted. `down_within`: it is gone by then at the latest."""
 
@@ -173,6 +210,7 @@ class Profile(Section):
     )
     reset: ResetVerb | None = None
     firmware: Firmware | None = None
+    certificate: Certificates | None = None
     log: Template | None = Field(default=None, description="topic whose messages are log lines")
     # By id, each beside the exchange that is meant.
     _completed: dict[int, tuple[Exchange, Exchange]] = PrivateAttr(default_factory=dict)
@@ -201,6 +239,8 @@ class Profile(Section):
             firmware = self.firmware
             found += [firmware.read.ask, firmware.upload.ask]
             found += [e for e in (firmware.test, firmware.confirm, firmware.rollback) if e]
+        if self.certificate is not None:
+            found += self.certificate.exchanges()
         return [self.complete(each) for each in found]
 
     def filters(self, scope: Scope) -> list[str]:
