@@ -33,6 +33,7 @@ from cloud.api import (
 )
 from cloud.api.access import caller_of
 from cloud.api.problems import install_problems
+from contract.http import operations as operation_bodies
 from contract.http import targets
 from contract.http.fleet import NewGateway
 from contract.http.history import AddLogLine, ExtendRun
@@ -99,6 +100,8 @@ TARGET_BODIES: Final = (
     targets.EditRow,
     targets.PreviewAsked,
     targets.Selection,
+    operation_bodies.ActOnDevices,
+    operation_bodies.StopGateways,
     targets.SetSecret,
 )
 

@@ -8,7 +8,7 @@ from cloud.storage.database import Session
 
 
 def note(
-    session: Session, caller: Caller, now: int, action: str, subject: str, **detail: JsonValue
+    session: Session, caller: Caller, now: int, action: str, subject: str, /, **detail: JsonValue
 ) -> None:
     """Add a line to the audit log. `detail` must not hold a secret; what is empty is left out."""
     audit.add(session, caller.org, now, caller.id, caller.name, action, subject, detail)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import JsonValue
 
 from cloud.coordinator.data_tables import columns_of
-from cloud.coordinator.operations import CHUNK, State, end, locked, next_targets
+from cloud.coordinator.operations import CHUNK, State, end, locked, targets_after
 from cloud.domain.data_rows import to_cell
 from cloud.storage import runs, target_documents
 from cloud.storage.database import Session
@@ -28,7 +28,7 @@ def export_page(
         return None
     state: State = json.loads(row.operation)
     header = state.get("header") or _export_header(session, row)
-    found = next_targets(session, row, state["after"])
+    found = targets_after(session, row, state["after"], CHUNK)
     records = [[to_cell(_at(document, name)) for name in header] for _, document in found]
     after = found[-1][0] if found else state["after"]
     return header, records, after, len(found) == CHUNK

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cloud.artifacts.base import ArtifactStore
-from cloud.coordinator import exports, imports, operations, selections
+from cloud.coordinator import exports, gateway_stops, imports, operations, selections
 from cloud.coordinator.imports import BLOCK
 from cloud.errors import CloudError, StorageFull, StorageUnavailable
 from cloud.storage import operations as stored
@@ -32,12 +32,18 @@ class Operator:
         moved: set[str] = set()
         more = False
         for row in await self._database.read(stored.open_ones):
-            moved.add(row.id)
             if row.cancel is not None or now >= row.expires_at:
-                await do(operations.end_cancelled, row.id, now)
+                moved.add(row.id)
+                stops = row.type == "stop_gateways"
+                end = gateway_stops.end_cancelled if stops else operations.end_cancelled
+                await do(end, row.id, now)
                 await asyncio.to_thread(self._part(row).unlink, missing_ok=True)
                 continue
             try:
+                if _is_draining(row):
+                    moved |= await self._drain(do, row, now)
+                    continue
+                moved.add(row.id)
                 more |= await self._chunk(do, row, now)
             except (StorageFull, StorageUnavailable):
                 raise
@@ -51,8 +57,22 @@ class Operator:
             return await self._import(do, row, now)
         if row.type.startswith("export"):
             return await self._export(do, row, now)
-        found: bool = await do(selections.delete_chunk, row.id, row.operation, now)
+        chunk = _CHUNKS.get(row.type, selections.delete_chunk)
+        found: bool = await do(chunk, row.id, row.operation, now)
         return found
+
+    async def _drain(self, do: Do, row: RunRow, now: int) -> set[str]:
+        """Look how far gateways are that are to stop; the run, if that has changed.
+
+        It is looked at again with the next round: a wait writes nothing.
+        """
+        seen = await self._database.read(gateway_stops.look, row.id)
+        if seen is None:
+            return set()
+        if seen.idle:
+            await self._database.run(gateway_stops.wait_for_dispatch)
+        await do(gateway_stops.drain_chunk, row.id, row.operation, seen.idle, now)
+        return {row.id}
 
     async def _import(self, do: Do, row: RunRow, now: int) -> bool:
         state = json.loads(row.operation)
@@ -96,6 +116,17 @@ class Operator:
         await do(exports.export_done, row.id, file.sha256, file.size, now)
         await asyncio.to_thread(part.unlink, missing_ok=True)
         return False
+
+
+_CHUNKS: Final = {
+    "act_on_devices": selections.act_chunk,
+    "stop_gateways": gateway_stops.ask_chunk,
+    "start_gateways": gateway_stops.ask_chunk,
+}
+
+
+def _is_draining(row: RunRow) -> bool:
+    return row.type == "stop_gateways" and json.loads(row.operation)["phase"] == "drain"
 
 
 def _has(part: Path, size: int) -> bool:

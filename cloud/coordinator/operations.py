@@ -6,7 +6,7 @@ does stands in `imports`, `exports` and `selections`; here they begin, end and f
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -158,14 +158,40 @@ def fail(session: Session, run_id: str, reason: str, now: int) -> None:
         end(session, row, RunStatus.FAILED, now, reason)
 
 
-def next_targets(
-    session: Session, row: RunRow, after: str
+def selected(
+    session: Session,
+    org: str,
+    resource: str,
+    query: JsonValue,
+    ids: Sequence[str],
+    everything: bool,
+) -> queries.Query:
+    """The query of a selection that is given by query or by ids.
+
+    Raises Invalid when it cannot be read, names what there is not, or says nothing without `all`.
+    """
+    if ids:
+        if query:
+            raise invalid("query", f"give a query or list {resource}s, not both")
+        missing = set(ids) - target_documents.known(session, org, SHAPES[resource], ids)
+        if missing:
+            raise invalid(f"{resource}s", f"there is no {resource} `{min(missing)}`")
+    listed: list[JsonValue] = [*sorted(set(ids))]
+    asked: JsonValue = {"id": {"$in": listed}} if ids else query or {}
+    found = standing_query(session, org, asked, resource)
+    if found == queries.EVERYTHING and not everything:
+        raise invalid("query", f"say which, or `all`: an empty query means every {resource}")
+    return found
+
+
+def targets_after(
+    session: Session, row: RunRow, after: str, limit: int
 ) -> list[tuple[str, dict[str, JsonValue]]]:
-    """The next CHUNK targets of the operation's query behind a cursor, each with its document."""
+    """The next targets of the operation's query behind a cursor, each with its document."""
     shape = SHAPES[row.resource]
     condition = compile_query(
         queries.parse(json.loads(row.query)), sqlite=is_sqlite(session), shape=shape
     )
     return target_documents.page(
-        session, row.org, shape, condition, table=row.target_table, after=after, limit=CHUNK
+        session, row.org, shape, condition, table=row.target_table, after=after, limit=limit
     )

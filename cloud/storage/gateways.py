@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from pydantic import JsonValue
-from sqlmodel import select
+from sqlmodel import col, select
 
 from cloud.storage.database import Session
 from cloud.storage.dialect import (
@@ -38,6 +38,15 @@ def get_device(session: Session, org: str, device: str, *, lock: bool = False) -
     if lock and not is_sqlite(session):
         query = query.with_for_update()
     return session.exec(query.execution_options(populate_existing=True)).first()
+
+
+def get_devices(session: Session, org: str, ids: Iterable[str]) -> list[DeviceRow]:
+    """Those of these devices that there are, by id, locked."""
+    query = select(DeviceRow).where(DeviceRow.org == org, col(DeviceRow.id).in_(sorted(ids)))
+    if not is_sqlite(session):
+        query = query.with_for_update()
+    found = query.order_by(DeviceRow.id).execution_options(populate_existing=True)
+    return list(session.exec(found).all())
 
 
 def heard(

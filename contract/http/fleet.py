@@ -1,6 +1,7 @@
 """Devices, gateways and artifacts."""
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import Field, JsonValue
 
@@ -33,7 +34,8 @@ class NewGateway(Body):
 class Gateway(Body):
     """`online` is a hint: a message of the current session within three heartbeats.
 
-    `central`: it runs beside the cloud, for tasks without a device.
+    `central`: it runs beside the cloud, for tasks without a device. One that is `stopping` is
+    offered nothing more, and `stopped` when what was in flight there has ended.
     """
 
     id: str
@@ -44,6 +46,8 @@ class Gateway(Body):
     attributes: dict[str, JsonValue] = Field(default_factory=dict)
     online: bool = False
     in_conflict: bool = False
+    state: Literal["working", "stopping", "stopped"] = "working"
+    stop_run: str | None = Field(default=None, description="the operation that stopped it")
     version: str = ""
     verbs: list[str] = Field(default_factory=list)
     journal: str | None = None

@@ -1,12 +1,13 @@
 """Devices, as their gateways last described them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from pydantic import JsonValue
 
 from contract.http.certificates import Certificate
 from contract.http.fleet import Device
+from contract.http.operations import Action, ActOnDevices
 from contract.http.runs import Run
 from contract.http.targets import EditDevice
 from roundsman._sync import targets
@@ -47,6 +48,23 @@ class Devices:
 
     def export(self, *, query: JsonValue = None) -> Run:
         return targets.select(self._transport, "/devices/export", query, False)
+
+    def act(
+        self,
+        action: Action,
+        *,
+        query: JsonValue = None,
+        devices: Sequence[str] = (),
+        everything: bool = False,
+    ) -> Run:
+        """Do one thing to every device that fits, or to those listed; the run that does it.
+
+        `action` is an EditThem, HoldThem, LiftThem, RunOnThem or DeleteThem of
+        `contract.http.operations`.
+        """
+        body = ActOnDevices(query=query, devices=list(devices), all=everything, action=action)
+        answer = self._transport.send("POST", "/devices/act", body=body, repeatable=False)
+        return parse(answer, Run)
 
     def delete(self, *, query: JsonValue = None, everything: bool = False) -> Run:
         """Delete devices that no gateway owns."""

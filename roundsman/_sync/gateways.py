@@ -1,8 +1,12 @@
 """Gateways: the edge processes, and their tokens."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from pydantic import JsonValue
 
 from contract.http.fleet import Gateway, GatewayWithToken, NewGateway
+from contract.http.operations import StopGateways
+from contract.http.runs import Run
 from contract.http.targets import EditGateway
 from roundsman._sync import targets
 from roundsman._sync.transport import Transport, parse
@@ -31,3 +35,35 @@ class Gateways:
     def edit(self, gateway: str, edit: EditGateway) -> Gateway:
         """Name it, set its type, tags and attributes; a null takes one away."""
         return targets.edit(self._transport, f"/gateways/{gateway}", edit, Gateway)
+
+    def stop(
+        self,
+        gateways: Sequence[str] = (),
+        *,
+        query: JsonValue = None,
+        everything: bool = False,
+        reason: str = "",
+    ) -> Run:
+        """Offer nothing more to gateways; the run ends when what has begun there has ended.
+
+        Cancelled before that, gateways that are still busy work on.
+        """
+        return self._send("stop", gateways, query, everything, reason)
+
+    def start(
+        self,
+        gateways: Sequence[str] = (),
+        *,
+        query: JsonValue = None,
+        everything: bool = False,
+        reason: str = "",
+    ) -> Run:
+        """Let stopped gateways work again."""
+        return self._send("start", gateways, query, everything, reason)
+
+    def _send(
+        self, verb: str, gateways: Sequence[str], query: JsonValue, everything: bool, reason: str
+    ) -> Run:
+        body = StopGateways(query=query, gateways=list(gateways), all=everything, reason=reason)
+        path = f"/gateways/{verb}"
+        return parse(self._transport.send("POST", path, body=body), Run)

@@ -1,17 +1,21 @@
 """`roundsman devices`: what is updated and commanded."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from contract.http.certificates import Certificate
 from contract.http.fleet import Device
+from contract.http.operations import Action
 from contract.http.targets import EditDevice
+from roundsman.cli.failures import Exit, Failure
 from roundsman.cli.options import noun, verb
 from roundsman.cli.output import Column
 from roundsman.cli.session import connect, output_of
 from roundsman.cli.target_files import (
     AllOrNothing,
+    Everything,
     File,
     Query,
     Tags,
@@ -113,6 +117,61 @@ CERTIFICATE_COLUMNS = [
     Column[Certificate]("FINGERPRINT", lambda one: one.fingerprint),
     Column[Certificate]("TASK", lambda one: one.task),
 ]
+
+
+@verb(
+    app,
+    "act",
+    "roundsman devices act -q type:pump --tag site=berlin",
+    "roundsman devices act -d pump-7 -d pump-8 --hold --reason 'crane at work' --for 2h",
+    "roundsman devices act -q tags.site:berlin --run rotate-certificates",
+)
+def act(
+    ctx: typer.Context,
+    query: Query = None,
+    device: Annotated[
+        list[str] | None, typer.Option("--device", "-d", help="A device's id; repeatable.")
+    ] = None,
+    everything: Everything = False,
+    tag: Tags = None,
+    attribute: Annotated[list[str] | None, typer.Option(help="name=value; repeatable.")] = None,
+    hold: Annotated[bool, typer.Option("--hold", help="Let nothing new start on them.")] = False,
+    reason: Annotated[str, typer.Option(help="Why they are held.")] = "",
+    lasts: Annotated[str | None, typer.Option("--for", help="Hold so long: 2h.")] = None,
+    lift_hold: Annotated[bool, typer.Option("--lift-hold", help="Lift their holds.")] = False,
+    run: Annotated[str | None, typer.Option(help="Start one run of this job on them.")] = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete those that no gateway owns.")
+    ] = False,
+) -> None:
+    """Do one thing to many devices, and wait for the run that does it."""
+    asked: dict[str, dict[str, Any]] = {}
+    if tag or attribute:
+        tags, attributes = read_pairs(tag, "--tag"), read_pairs(attribute, "--attribute")
+        asked["edit"] = {"tags": tags, "attributes": attributes}
+    if hold:
+        asked["hold"] = {"reason": reason, "lasts": lasts}
+    if lift_hold:
+        asked["lift_hold"] = {}
+    if run is not None:
+        asked["start_job"] = {"job": run}
+    if delete:
+        asked["delete"] = {}
+    if len(asked) != 1:
+        text = "say one of --tag/--attribute, --hold, --lift-hold, --run, --delete"
+        raise Failure(text, code=Exit.USAGE)
+    ((do, fields),) = asked.items()
+    try:
+        action: Action = TypeAdapter(Action).validate_python({"do": do, **fields})
+    except ValidationError as error:
+        raise Failure(error.errors()[0]["msg"], code=Exit.USAGE) from None
+    client = connect(ctx)
+    begun = client.devices.act(
+        action, query=read_query(query), devices=device or (), everything=everything
+    )
+    show(ctx, client, begun)
+
+
 COLUMNS = [
     Column[Device]("ID", lambda device: device.id),
     Column[Device]("TYPE", lambda device: device.type),

@@ -5,9 +5,12 @@ from typing import Annotated
 import typer
 
 from contract.http.fleet import Gateway
+from contract.http.runs import Run
+from roundsman._sync.client import Roundsman
 from roundsman.cli.options import Format, noun, verb
 from roundsman.cli.output import Column, write
 from roundsman.cli.session import connect, output_of
+from roundsman.cli.target_files import Everything, Query, read_query, show
 
 app = noun("The edge processes.")
 
@@ -34,10 +37,59 @@ def create(
         output.item(created, [])
 
 
+Ids = Annotated[list[str] | None, typer.Argument(help="Their ids; or --query, or --all.")]
+Reason = Annotated[str, typer.Option(help="Why; shown with the run.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait until it is done.")]
+
+
+@verb(
+    app, "stop", "roundsman gateways stop berlin-1", "roundsman gateways stop -q tags.site:berlin"
+)
+def stop(
+    ctx: typer.Context,
+    gateways: Ids = None,
+    query: Query = None,
+    everything: Everything = False,
+    reason: Reason = "",
+    no_wait: NoWait = False,
+) -> None:
+    """Offer nothing more to gateways, and wait until what has begun there has ended."""
+    client = connect(ctx)
+    run = client.gateways.stop(
+        gateways or [], query=read_query(query), everything=everything, reason=reason
+    )
+    _follow(ctx, client, run, no_wait)
+
+
+@verb(app, "start", "roundsman gateways start berlin-1", "roundsman gateways start --all")
+def start(
+    ctx: typer.Context,
+    gateways: Ids = None,
+    query: Query = None,
+    everything: Everything = False,
+    reason: Reason = "",
+    no_wait: NoWait = False,
+) -> None:
+    """Let stopped gateways work again."""
+    client = connect(ctx)
+    run = client.gateways.start(
+        gateways or [], query=read_query(query), everything=everything, reason=reason
+    )
+    _follow(ctx, client, run, no_wait)
+
+
+def _follow(ctx: typer.Context, client: Roundsman, run: Run, no_wait: bool) -> None:
+    if no_wait:
+        output_of(ctx).item(run, [("id", run.id), ("status", run.status)])
+    else:
+        show(ctx, client, run)
+
+
 COLUMNS = [
     Column[Gateway]("ID", lambda gateway: gateway.id),
     Column[Gateway]("NAME", lambda gateway: gateway.name),
     Column[Gateway]("ONLINE", lambda gateway: gateway.online),
+    Column[Gateway]("STATE", lambda gateway: gateway.state),
     Column[Gateway]("CONFLICT", lambda gateway: gateway.in_conflict),
     Column[Gateway]("VERSION", lambda gateway: gateway.version),
     Column[Gateway]("DEVICES", lambda gateway: gateway.devices),

@@ -81,7 +81,11 @@ def _gateway(row: GatewayRow, now: int, **numbers: Any) -> Gateway:
         and now - row.last_heard_at <= SILENCE_MS
     )
     in_conflict = row.conflict_at is not None and now - row.conflict_at <= CONFLICT_MS
-    wait = "in_conflict" if in_conflict else None if online else "gateway_offline"
+    wait = None if online else "gateway_offline"
+    if in_conflict:
+        wait = "in_conflict"
+    if row.stop:
+        wait = "gateway_stopped"
     return Gateway(
         id=row.id,
         name=row.name,
@@ -91,6 +95,8 @@ def _gateway(row: GatewayRow, now: int, **numbers: Any) -> Gateway:
         attributes=json.loads(row.attributes),
         online=online,
         in_conflict=in_conflict,
+        state=row.stop or "working",  # type: ignore[arg-type]
+        stop_run=row.stop_run,
         version=row.version,
         verbs=json.loads(row.verbs),
         journal=row.journal,
