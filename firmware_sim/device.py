@@ -41,6 +41,8 @@ class Counters:
     resumes: int = 0
     unplugs: int = 0
     pulses: int = 0
+    done: int = 0
+    repeats: int = 0
 
 
 @dataclass(slots=True)

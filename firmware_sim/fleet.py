@@ -13,16 +13,17 @@ import httpx
 from firmware_sim.device import Device, Experienced
 from firmware_sim.endpoints.mqtt import MqttEndpoint
 from firmware_sim.endpoints.pty import PtyEndpoint
+from firmware_sim.personalities.line_json import LineJsonPersonality
 from firmware_sim.personalities.mqtt import MqttPersonality
 from firmware_sim.personalities.smp import SmpPersonality
-from firmware_sim.scenario import MqttSpec, SmpSpec
+from firmware_sim.scenario import LineSpec, MqttSpec, SmpSpec, Spec
 
 STATUS_EVERY_S: Final = 0.4
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One device with its endpoint; `path` is where it is reached."""
+    """One device with its endpoint, which others may share; `path` is where it is reached."""
 
     device: Device
     personality: str
@@ -46,7 +47,8 @@ class Fleet:
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as devices:
-                for member in self.members:
+                endpoints = {id(m.endpoint): m for m in reversed(self.members)}
+                for member in reversed(endpoints.values()):
                     name = f"device.{member.device.identity.id}"
                     devices.create_task(member.endpoint.run(), name=name)
                 devices.create_task(self._tell_status(), name="fleet.status")
@@ -97,7 +99,7 @@ class Experiences:
 
 
 def assemble(
-    specs: Sequence[SmpSpec | MqttSpec],
+    specs: Sequence[Spec],
     pty_dir: Path,
     broker: str,
     http: httpx.AsyncClient,
@@ -106,12 +108,12 @@ def assemble(
     """Give every device its personality and its endpoint; nothing is opened yet."""
     members = []
     for spec in specs:
-        device_id = spec.device.identity.id
-        if experiences is not None:
-            spec.device.experienced = experiences.of(device_id)
+        for device in spec.devices:
+            if experiences is not None:
+                device.experienced = experiences.of(device.identity.id)
         match spec:
             case SmpSpec():
-                link = pty_dir / device_id
+                link = pty_dir / spec.device.identity.id
                 line = PtyEndpoint(SmpPersonality(spec.device, spec.settings), link, spec.baud)
                 members.append(Member(spec.device, "smp", str(link), line))
             case MqttSpec():
@@ -119,6 +121,11 @@ def assemble(
                 connection = MqttEndpoint(personality, broker, http)
                 path = f"{_without_password(broker)}/{personality.topic('cmd')}"
                 members.append(Member(spec.device, "mqtt", path, connection))
+            case LineSpec():
+                link = pty_dir / spec.line
+                together = LineJsonPersonality(spec.devices, spec.faults, spec.settings)
+                line = PtyEndpoint(together, link, spec.baud)
+                members += [Member(d, "line_json", str(link), line) for d in spec.devices]
             case _:
                 assert_never(spec)
     return members

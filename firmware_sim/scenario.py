@@ -20,6 +20,8 @@ from firmware_sim import faults as plan
 from firmware_sim import flash
 from firmware_sim.device import Device, Identity
 from firmware_sim.images import build_image
+from firmware_sim.line import Chatter, LineFaults
+from firmware_sim.personalities.line_json import LineJsonSettings
 from firmware_sim.personalities.mqtt import MqttSettings
 from firmware_sim.personalities.smp import SmpSettings
 
@@ -113,10 +115,45 @@ class FaultsSpec(_Strict):
         )
 
 
+class ChatterSpec(_Strict):
+    """Garbage that nobody asked for; as much as fills a line of 115200 baud."""
+
+    after: Duration
+    lasts: Duration
+    bytes_per_s: Annotated[float, Field(gt=0, le=1_200_000)] = 11_520
+
+
+class LineFaultsSpec(_Strict):
+    """What is wrong with a shared line; see firmware_sim.line.LineFaults for each."""
+
+    flipped: Probability = 0
+    dropped: Probability = 0
+    doubled: Probability = 0
+    bursts: Probability = 0
+    echo: bool = False
+    split: bool = False
+    chatters: list[ChatterSpec] = []
+    unplugs: list[UnplugSpec] = []
+
+    def for_line(self, seed: str) -> LineFaults:
+        return LineFaults(
+            seed=seed,
+            **self.model_dump(include={"flipped", "dropped", "doubled", "bursts", "echo", "split"}),
+            chatters=tuple(
+                Chatter(each.after.total_seconds(), each.lasts.total_seconds(), each.bytes_per_s)
+                for each in self.chatters
+            ),
+            unplugs=tuple(
+                plan.Unplug(each.lasts.total_seconds(), each.after_chunks, _seconds(each.after))
+                for each in self.unplugs
+            ),
+        )
+
+
 class GroupSpec(_Strict):
     """Devices that are alike: `id` with `count` gives id-1, id-2 ...; or `ids` names each."""
 
-    personality: Literal["smp", "mqtt"]
+    personality: Literal["smp", "mqtt", "line_json"]
     id: Id | None = None
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
     ids: list[Id] = []
@@ -137,6 +174,9 @@ class GroupSpec(_Strict):
     rx_lines: Annotated[int, Field(ge=1)] | None = None
     turnaround: Duration = timedelta(milliseconds=2)
     erase_time: Duration = timedelta(milliseconds=50)
+    # line_json: the whole group is on one line
+    line: Id | None = None
+    line_faults: LineFaultsSpec = LineFaultsSpec()
     # mqtt
     topic_prefix: Annotated[str, Field(pattern=r"^[^#+\s]+$")] = "dev"
     flash_time: Duration = timedelta(milliseconds=500)
@@ -153,6 +193,10 @@ class GroupSpec(_Strict):
         except ImageInvalid as error:
             raise ValueError(str(error)) from error
         return self
+
+    @property
+    def line_name(self) -> str:
+        return self.line or self.id or self.ids[0]
 
     def device_ids(self) -> list[str]:
         if self.id is None:
@@ -174,6 +218,10 @@ class Scenario(_Strict):
         twice = sorted({each for each in ids if ids.count(each) > 1}) if len(ids) < 1000 else []
         if twice or len(set(ids)) < len(ids):
             raise ValueError(f"a device id stands twice: {', '.join(twice)}")
+        lines = [g.line_name for g in self.devices if g.personality == "line_json"]
+        taken = sorted({line for line in lines if lines.count(line) > 1})
+        if taken:
+            raise ValueError(f"a line belongs to one group: {', '.join(taken)}")
         return self
 
 
@@ -185,6 +233,10 @@ class SmpSpec:
     settings: SmpSettings
     baud: int | None
 
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return (self.device,)
+
 
 @dataclass(frozen=True, slots=True)
 class MqttSpec:
@@ -193,13 +245,31 @@ class MqttSpec:
     device: Device
     settings: MqttSettings
 
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return (self.device,)
+
+
+@dataclass(frozen=True, slots=True)
+class LineSpec:
+    """Devices that share one line."""
+
+    line: str
+    devices: tuple[Device, ...]
+    faults: LineFaults
+    settings: LineJsonSettings
+    baud: int | None
+
+
+Spec = SmpSpec | MqttSpec | LineSpec
+
 
 def read_scenario(path: Path) -> Scenario:
     """Read a scenario file. Raises DocumentInvalid (file, line, key) or OSError."""
     return load(path.read_text(encoding="utf-8"), Scenario, str(path))
 
 
-def make_devices(scenario: Scenario) -> Iterator[SmpSpec | MqttSpec]:
+def make_devices(scenario: Scenario) -> Iterator[Spec]:
     """Build every device with its flash and its plan; the seed alone decides what goes wrong.
 
     Raises ScenarioInvalid for an image that is none or does not fit its slot.
@@ -210,15 +280,26 @@ def make_devices(scenario: Scenario) -> Iterator[SmpSpec | MqttSpec]:
             factory = flash.fresh(image, group.slot_size)
         except ImageInvalid as error:
             raise ScenarioInvalid(f"{group.device_ids()[0]}: {error}") from error
-        for device_id in group.device_ids():
-            spec = group.faults_of.get(device_id, group.faults)
-            device = Device(
-                Identity(device_id, group.type, group.hardware),
-                factory,
-                spec.for_device(f"{scenario.seed}/{device_id}"),
-                group.boot_time.total_seconds(),
+        devices = (_device(group, i, factory, scenario.seed) for i in group.device_ids())
+        if group.personality == "line_json":
+            yield LineSpec(
+                group.line_name,
+                tuple(devices),
+                group.line_faults.for_line(f"{scenario.seed}/{group.line_name}"),
+                LineJsonSettings(group.turnaround.total_seconds()),
+                group.baud,
             )
-            yield _with_settings(group, device)
+        else:
+            yield from (_with_settings(group, device) for device in devices)
+
+
+def _device(group: GroupSpec, device_id: str, factory: flash.Flash, seed: int | str) -> Device:
+    return Device(
+        Identity(device_id, group.type, group.hardware),
+        factory,
+        group.faults_of.get(device_id, group.faults).for_device(f"{seed}/{device_id}"),
+        group.boot_time.total_seconds(),
+    )
 
 
 def _with_settings(group: GroupSpec, device: Device) -> SmpSpec | MqttSpec:

@@ -6,7 +6,7 @@ without a word, half a line costs the next frame, logs and banners share the lin
 
 import binascii
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,8 +26,10 @@ from contract.device.smp_frames import FIRST, FURTHER
 from firmware_sim import flash as flash_rules
 from firmware_sim.certificates import SmpCertificates
 from firmware_sim.device import Device
+from firmware_sim.faults import Unplug
 from firmware_sim.flash import ZEPHYR_3_4, ZEPHYR_4_4, Chunk, Flash, Refusal, Rules, StoredImage
 from firmware_sim.keystore import KeystoreRefused
+from firmware_sim.line import Action, CutLine, Reboot, Send
 
 RESET_AFTER_S: Final = 0.25
 # A line leaves the receive pool when the work queue has run; without this pause a burst finds it
@@ -42,31 +44,6 @@ _BAD_STATE: Final = frozenset({9, 27, 28, 32, 33})
 _INVALID: Final = frozenset({14, 19, 20, 21, 22, 23, 24, 25, 29, 30, 31})
 _OS_QUERY_UNKNOWN: Final = 3
 _SWAP_USING_MOVE: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Bytes for the line, `after_s` seconds from now."""
-
-    data: bytes
-    after_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Reboot:
-    """The device resets `after_s` seconds from now; `boot` is to be called then."""
-
-    after_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class CutLine:
-    """The line is gone, from now on for `for_s` seconds."""
-
-    for_s: float
-
-
-Action = Send | Reboot | CutLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +93,13 @@ class SmpPersonality:
         self._replies = 0
         self._erasing_s = 0.0
         self._certificates = SmpCertificates(device.keystore)
+
+    @property
+    def unplugs(self) -> Sequence[Unplug]:
+        return self.device.faults.unplugs
+
+    def unplugged(self) -> None:
+        self.device.counters.unplugs += 1
 
     def boot(self, now_s: float) -> list[Action]:
         """Power on, or a reset: RAM is lost, the bootloader does its work, the banner is sent."""

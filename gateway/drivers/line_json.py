@@ -5,6 +5,7 @@ the reply to its last id, and refuses what was meant for an earlier boot of its 
 """
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -21,9 +22,11 @@ from gateway.drivers.base import (
     OnDeviceLog,
     OnProgress,
     Probe,
+    ReadPoints,
     Refused,
     Reset,
     Surroundings,
+    WritePoints,
 )
 from gateway.errors import DeviceUnreachable, ReplyGarbled, StepInvalid
 from gateway.transports.line_json_link import LineJsonLine
@@ -92,11 +95,24 @@ class LineJsonDriver:
         match request:
             case Command():
                 return await self._command(request, until_s, on_progress)
+            case ReadPoints(names):
+                listed: list[JsonValue] = [*names]
+                return await self._points(self._read("read", until_s, {"points": listed}))
+            case WritePoints(values, resumed):
+                write = Command("write", {"values": dict(values)}, resumed)
+                return await self._points(self._command(write, until_s, on_progress))
             case Probe():
                 return await self._read("ping", min(until_s, _now_s() + PROBE_WITHIN_S))
             case Reset():
                 return await self._reset(request, until_s)
         raise StepInvalid("line-JSON devices take no firmware", "verb_unsupported")
+
+    async def _points(self, asked: Awaitable[Answered | Refused]) -> Answered | Refused:
+        answer = await asked
+        values = answer.result if isinstance(answer, Answered) else {"values": {}}
+        if not isinstance(values, dict) or not isinstance(values.get("values"), dict):
+            raise ReplyGarbled("the reply holds no `values`")
+        return answer
 
     async def _command(
         self, command: Command, until_s: float, on_progress: OnProgress

@@ -1,0 +1,245 @@
+"""Line-JSON devices on one line: bytes in, timed actions out. Each hears only its own address.
+
+A device does a command once: it keeps the reply to its last id, and refuses what was meant for an
+earlier boot of its own. The frame: docs/reference/line-json.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from contract.device.line_json import (
+    REBOOTED,
+    Event,
+    Frame,
+    LineInvalid,
+    LineReader,
+    Reply,
+    Request,
+    encode,
+)
+from firmware_sim.device import Device
+from firmware_sim.faults import Unplug
+from firmware_sim.line import Action, LineFaults, Send
+
+DOWN_AFTER_RESET_S: Final = 0.25
+BYTE_APART_S: Final = 0.0005
+
+
+@dataclass(frozen=True, slots=True)
+class LineJsonSettings:
+    """`turnaround_s` before each reply."""
+
+    turnaround_s: float = 0.002
+
+
+class _Refused(Exception):
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(slots=True)
+class _Unit:
+    """One device on the line, with what its RAM holds."""
+
+    device: Device
+    points: dict[str, Any]
+    up_at_s: float = 0.0
+    resets_at_s: float | None = None
+    last_id: str = ""
+    last_reply: Reply | None = None
+    works_from_s: float = 0.0
+    works_until_s: float = 0.0
+    replies: int = 0
+    total: int = 0
+    after: list[Event] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return self.device.identity.id
+
+    @property
+    def boot_word(self) -> str:
+        return f"b{self.device.counters.boots}"
+
+    def boot(self, now_s: float) -> None:
+        self.device.boot()
+        self.up_at_s = now_s + self.device.boot_time_s
+        self.resets_at_s = self.last_reply = None
+        self.last_id = ""
+        self.works_until_s = 0.0
+
+
+class LineJsonPersonality:
+    """Speaks for all devices of one line. Call `boot` first, then `receive`."""
+
+    def __init__(
+        self, devices: Sequence[Device], faults: LineFaults, settings: LineJsonSettings
+    ) -> None:
+        self.faults = faults
+        self.settings = settings
+        self._units = {device.identity.id: _unit(device) for device in devices}
+        self._reader = LineReader()
+        self._started_s: float | None = None
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._writes = 0
+
+    @property
+    def unplugs(self) -> Sequence[Unplug]:
+        return self.faults.unplugs
+
+    def unplugged(self) -> None:
+        for unit in self._units.values():
+            unit.device.counters.unplugs += 1
+
+    def boot(self, now_s: float) -> list[Action]:
+        """Power on: every device of the line starts, and the line's chatter is planned."""
+        self._started_s = now_s
+        for unit in self._units.values():
+            unit.boot(now_s)
+        return [*self.faults.chatter()]
+
+    def receive(self, data: bytes, now_s: float) -> list[Action]:
+        """Take bytes from the line; return what the devices do about them, in order."""
+        actions: list[Action] = [Send(data)] if self.faults.echo else []
+        heard = self.faults.spoil("in", data, self._bytes_in)
+        self._bytes_in += len(data)
+        bad_before = self._reader.counters.bad_crc
+        for frame in self._reader.feed(heard):
+            unit = self._units.get(frame.to) if isinstance(frame, Request) else None
+            if unit is not None and isinstance(frame, Request):
+                actions += self._serve(unit, frame, now_s)
+        for unit in self._units.values():
+            unit.device.counters.bad_crc += self._reader.counters.bad_crc - bad_before
+        return actions
+
+    def _serve(self, unit: _Unit, request: Request, now_s: float) -> list[Action]:
+        if unit.resets_at_s is not None and now_s >= unit.resets_at_s:
+            unit.boot(unit.resets_at_s)
+        if now_s < unit.up_at_s:
+            return []
+        counters = unit.device.counters
+        counters.frames += 1
+        counters.requests += 1
+        assert self._started_s is not None
+        if unit.device.faults.is_silent(counters.requests, now_s - self._started_s):
+            return []
+        return self._say(unit, self._answer(unit, request, now_s))
+
+    def _answer(self, unit: _Unit, request: Request, now_s: float) -> Reply:
+        if request.boot is not None and request.boot != unit.boot_word:
+            text = f"meant for {request.boot}, this is {unit.boot_word}"
+            return Reply(request.id, unit.address, "refused", code=REBOOTED, text=text)
+        if request.id == unit.last_id:
+            unit.device.counters.repeats += 1
+        else:
+            unit.last_id = request.id
+            unit.last_reply = self._perform(unit, request, now_s)
+        if now_s < unit.works_until_s:
+            whole_s = unit.works_until_s - unit.works_from_s
+            percent = round(100 * (now_s - unit.works_from_s) / whole_s, 1)
+            return Reply(request.id, unit.address, "busy", progress=percent)
+        assert unit.last_reply is not None
+        return unit.last_reply
+
+    def _perform(self, unit: _Unit, request: Request, now_s: float) -> Reply:
+        try:
+            result = self._result(unit, request.cmd, request.params, now_s)
+        except _Refused as refused:
+            return Reply(request.id, unit.address, "refused", code=refused.code, text=str(refused))
+        return Reply(request.id, unit.address, result=result)
+
+    def _result(self, unit: _Unit, name: str, params: Mapping[str, Any], now_s: float) -> Any:
+        device = unit.device
+        match name:
+            case "ping":
+                return {}
+            case "version":
+                return {"version": device.version, "boot": unit.boot_word}
+            case "echo":
+                return {"echo": str(params.get("text", ""))}
+            case "read":
+                points = params.get("points")
+                names = points if isinstance(points, list) else [params.get("point")]
+                return {"values": {str(name): _point(unit, name) for name in names}}
+            case "write":
+                return self._write(unit, params)
+            case "add":
+                by = params.get("by", 1)
+                unit.total += by if isinstance(by, int) else 1
+                self._done(unit, name)
+                return {"total": unit.total}
+            case "work":
+                seconds = params.get("seconds", 1)
+                unit.works_from_s = now_s
+                unit.works_until_s = now_s + (seconds if isinstance(seconds, int | float) else 1)
+                self._done(unit, name)
+                return {"worked_s": seconds}
+            case "say":
+                unit.after.append(Event(unit.address, "log", str(params.get("text", ""))))
+                return {}
+            case "reset":
+                unit.resets_at_s = now_s + DOWN_AFTER_RESET_S
+                self._done(unit, name)
+                return {}
+        raise _Refused("unknown_command", f"no command {name}")
+
+    def _write(self, unit: _Unit, params: Mapping[str, Any]) -> dict[str, Any]:
+        values = params.get("values")
+        if not isinstance(values, dict):
+            raise _Refused("bad_parameters", "write takes `values`")
+        for name in values:
+            _point(unit, name)
+        unit.points.update(values)
+        self._done(unit, "write")
+        return {"values": values}
+
+    def _done(self, unit: _Unit, name: str) -> None:
+        """What changes something is counted, and written down where somebody asks for it."""
+        unit.device.counters.done += 1
+        unit.device.experienced("done", {"command": name})
+
+    def _say(self, unit: _Unit, reply: Reply) -> list[Action]:
+        """The reply, and what the device says unasked after it, as the line makes of it."""
+        unit.replies += 1
+        faults, count = unit.device.faults, unit.replies
+        after_s = self.settings.turnaround_s
+        if faults.happens("late", faults.late_replies, count):
+            after_s += faults.late_by_s
+        frames: list[Frame] = [reply]
+        if faults.happens("doubled", faults.doubled_replies, count):
+            frames.append(reply)
+        if faults.happens("noise", faults.log_noise, count):
+            frames.append(Event(unit.address, "log", f"[{count:08d}] still here"))
+        frames += unit.after
+        unit.after.clear()
+        return [each for frame in frames for each in self._write_line(unit, frame, after_s)]
+
+    def _write_line(self, unit: _Unit, frame: Frame, after_s: float) -> list[Action]:
+        try:
+            data = encode(frame)
+        except LineInvalid as error:
+            reply_id = frame.id if isinstance(frame, Reply) else ""
+            data = encode(
+                Reply(reply_id, unit.address, "refused", code="too_long", text=str(error))
+            )
+        self._writes += 1
+        spoilt = unit.device.faults.spoil_line("out", data, self._writes)
+        data = self.faults.burst(self._writes) + (spoilt if spoilt is not None else b"")
+        sent = self.faults.spoil("out", data, self._bytes_out)
+        self._bytes_out += len(data)
+        if not self.faults.split:
+            return [Send(sent, after_s)]
+        return [Send(sent[at : at + 1], after_s + at * BYTE_APART_S) for at in range(len(sent))]
+
+
+def _unit(device: Device) -> _Unit:
+    return _Unit(device, {"temperature": 21.5, "setpoint": 20.0, "voltage": 3.3})
+
+
+def _point(unit: _Unit, name: object) -> Any:
+    if name not in unit.points:
+        raise _Refused("unknown_point", f"no point {name}")
+    return unit.points[str(name)]
