@@ -57,8 +57,8 @@ def _of_document(document: "JobDocument") -> Iterator[tuple[Keys, str]]:
     if not isinstance(acknowledge, str):
         explicit, at = acknowledge.explicit, ("iteration", "acknowledge", "explicit")
         texts += [((*at, "topic"), explicit.topic, False), ((*at, "match"), explicit.match, True)]
-    for place, text, bare in texts:
-        if text is not None and "target" in (check_expression if bare else check)(text):
+    for place, written, bare in texts:
+        if written is not None and "target" in (check_expression if bare else check)(written):
             yield place, "a task of several targets knows `targets`, not `target`"
 
 

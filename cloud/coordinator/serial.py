@@ -8,7 +8,7 @@ from pydantic import JsonValue, ValidationError
 
 from cloud.domain import serial as rules
 from cloud.domain.dispatch import Choice, DueTask, Rules, Taken
-from cloud.storage import dispatching, reports
+from cloud.storage import batches, dispatching, reports
 from cloud.storage.database import Session
 from contract.ids import task_id
 from contract.lifecycle import TASK_ENDS, TaskStatus
@@ -97,7 +97,15 @@ def _value(session: Session, run: Any, ended: Any) -> JsonValue:
             "attempt": ended.attempt,
             "failure": ended.failure_code,
         },
-        "target": {"id": ended.device or ended.target},
+        **_about(session, run, ended),
         "ctx": json.loads(ended.context),
     }
     return render(template, scope)
+
+
+def _about(session: Session, run: Any, ended: Any) -> dict[str, JsonValue]:
+    """The target of the ended task as its steps have known it; several are `targets`."""
+    if ended.batch == 1:
+        return {"target": {"id": ended.device or ended.target}}
+    ids = batches.targets_of(session, run.id, [run.turn]).get(run.turn, [])
+    return {"targets": [{"id": name} for name in ids]}

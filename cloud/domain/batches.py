@@ -39,6 +39,8 @@ def is_too_many(stored: int, targets: int) -> bool:
 
 def whole_tasks(stored: int, targets: int, *, more: bool) -> int:
     """How many tasks these targets make; while `more` may come only full ones count."""
+    if stored == ALL:
+        return int(targets > 0 and not more)
     size = size_of(stored)
     return targets // size if more else -(-targets // size)
 
@@ -82,7 +84,7 @@ def outcomes(
 
 def _of_element(element: JsonValue, status: TaskStatus, failure: Failure | None) -> Outcome:
     if status not in TASK_ENDS:
-        return Outcome(status, None, element)
+        return Outcome(status, None, element, failure)
     error = _error_of(element)
     if error is not None:
         failed = TaskStatus.FAILED if status is TaskStatus.SUCCEEDED else status

@@ -10,7 +10,7 @@ from typing import Final, Never
 import structlog
 
 from cloud import metrics
-from cloud.coordinator import dispatch
+from cloud.coordinator import batches, dispatch
 from cloud.coordinator.dispatch import Cancelling, Offering, SecretsOf
 from cloud.errors import StorageFull, StorageUnavailable
 from cloud.gateway_link.postman import Clock, Postman
@@ -84,8 +84,12 @@ class Sender:
         sent: list[OfferedTask | CancelItem] = []
         for cancelling in cancels:
             sent.extend(self._send_cancels(cancelling))
+        too_large: list[OfferedTask] = []
         for offering in offers:
             sent.extend(self._send_offers(offering))
+            too_large.extend(offering.too_large)
+        if too_large:
+            await self._database.run(batches.fail_too_large, too_large, now)
         # Marked after they went to the broker: a crash in between sends them once more.
         await self._database.run(dispatch.mark_sent, sent, now)
         self._on_offered([item.task for item in sent])

@@ -59,6 +59,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "acknowledged": (409, "The task was acknowledged before"),
     "too_late": (409, "The task has ended"),
     "run_ended": (409, "The run has ended"),
+    "batch_run": (409, "The run's tasks are about several targets each"),
     "run_cancelling": (409, "The run is being cancelled"),
     "run_replaced": (409, "The run was replaced"),
     "job_paused": (409, "The job is paused"),

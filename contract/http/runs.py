@@ -98,6 +98,7 @@ class Run(Body):
     priority: Literal["low", "normal", "high"] = "normal"
     progress: Annotated[float, Field(ge=0, le=100)] = 0
     counts: Counts = Counts()
+    targets: int = Field(default=0, description="as many as tasks, but for batch iteration")
     has_errors: bool = False
     created_at: datetime
     started_at: datetime | None = None

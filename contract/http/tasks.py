@@ -61,7 +61,8 @@ class Task(Body):
     run: str
     job: str
     ordinal: int
-    target: str
+    target: str = Field(description="empty for a task about several")
+    targets: int = Field(default=1, description="how many the task is about")
     device: str | None = None
     gateway: str | None = None
     status: TaskStatus

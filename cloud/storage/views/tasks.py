@@ -156,6 +156,7 @@ def _task(session: Session, row: TaskRow, run: RunRow, totals: Totals, now: int)
         "job": run.job,
         "ordinal": row.ordinal,
         "target": row.target or row.device or "",
+        "targets": row.targets,
         "device": row.device,
         "gateway": row.gateway,
         "status": status,

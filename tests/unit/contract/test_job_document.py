@@ -73,8 +73,6 @@ def test_what_this_release_does_not_perform_is_named_with_its_place() -> None:
         "schedule",
         "sinks",
     ]
-    serial = _job(" - uses: device.reset", "iteration: {mode: serial, batch: 5}")
-    assert [str(place) for place in not_performed(serial)] == ["iteration.batch"]
 
 
 @pytest.mark.parametrize(
