@@ -107,7 +107,7 @@ class CentralGatewaySettings(Section):
     settings: dict[str, JsonValue] = Field(
         default_factory=dict,
         description="What goes over its configuration, as in gateway.yaml: `http.allow` for inner "
-        "addresses that steps may reach, `smtp`, `local_broker.url` for MQTT steps.",
+        "addresses that steps may reach, `smtp`, `sms`, `databases`, `local_broker.url`.",
     )
 
 

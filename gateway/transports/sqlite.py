@@ -29,7 +29,7 @@ class SqliteAsking:
         self._read_only = read_only
         self._statement = statement
         self._stopped = threading.Event()
-        self._connection: sqlite3.Connection | None = None
+        self._writes = False
 
     def stop(self) -> None:
         self._stopped.set()
@@ -62,8 +62,10 @@ class SqliteAsking:
             connection.execute("PRAGMA query_only = ON")
         # ATTACH, also that within VACUUM INTO, would reach other files.
         others = {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA}
+        writing = {sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE}
 
         def allow(action: int, *about: Any) -> int:
+            self._writes |= action in writing
             return sqlite3.SQLITE_DENY if action in others else sqlite3.SQLITE_OK
 
         connection.set_authorizer(allow)
@@ -71,19 +73,17 @@ class SqliteAsking:
 
     def _ask(self, connection: "sqlite3.Connection") -> dict[str, JsonValue]:
         given = {str(n): _bound(v) for n, v in enumerate(self._statement.parameters, start=1)}
-        before = connection.total_changes
         cursor = connection.execute(self._statement.text, given)
         if cursor.description is None:
             return Rows([], 0).result(max(cursor.rowcount, 0))
         rows = Rows([column[0] for column in cursor.description], self._statement.max_rows)
-        has_written = connection.total_changes > before
         number = 0
         for row in cursor:
             number += 1
             # What writes is read to its end, so that it is done as a whole.
-            if not rows.take(row) and not has_written:
+            if not rows.take(row) and not self._writes:
                 break
-        return rows.result(number if has_written else len(rows.rows))
+        return rows.result(number if self._writes else len(rows.rows))
 
 
 def _bound(value: JsonValue) -> str | int | float | None:

@@ -160,6 +160,27 @@ async def test_a_request_that_may_be_repeated_is(method):
     assert isinstance(outcome, StepDone)
 
 
+@pytest.mark.row("A12")
+async def test_a_database_that_may_only_be_read_is_asked_again_after_a_restart():
+    world = World()
+    world.is_read_only = lambda name: True
+    assert isinstance(await perform("sql.query", world, resumed=True), StepDone)
+    assert world.did == ["SELECT $1"]
+
+
+@pytest.mark.row("A12")
+@pytest.mark.parametrize(
+    ("verb", "changes"),
+    [
+        ("sql.query", {"statement": "SELECT {{ ctx.n }}"}),
+        ("notify.sms", {"to": "030 123456"}),
+        ("notify.sms", {"to": ["+4930123456"] * 101}),
+    ],
+)
+def test_what_can_be_seen_to_be_wrong_is_refused_when_the_job_is_saved(verb, changes):
+    assert problems_of(verb, {**GOOD[verb], **changes})
+
+
 async def test_a_loop_of_what_may_not_be_repeated_stops_after_a_restart():
     each = {"uses": "http.request", "with": GOOD["http.request"]}
     world = World()

@@ -1,11 +1,15 @@
 """Steps that send text messages and ask databases, which the gateway's operator has configured."""
 
 import json
+import sqlite3
+from contextlib import closing
 from urllib.parse import parse_qs
 
+import psycopg
 import pytest
 
 from tests.kit.rig_site import smp
+from tests.kit.waiting import wait_until
 from tests.kit.web_server import WebServer, as_json
 
 
@@ -90,3 +94,64 @@ def test_a_service_that_takes_forms_and_one_that_is_not_there(rig):
     run = rig.start(job(sms("none", "+4930123456", text="x"), job="none"))
     rig.finish(run, "failed")
     assert "configure `sms`" in rig.task(run, "pump-1").failure.text
+
+
+def ask(step, database, statement, *parameters, **more):
+    asked = {"database": database, "statement": statement, "parameters": list(parameters)}
+    return {"id": step, "uses": "sql.query", "with": {**asked, **more}}
+
+
+@pytest.mark.row("A12", "B15")
+def test_steps_ask_databases_and_act_on_what_they_find(make_rig, postgres_url, tmp_path):
+    url = postgres_url.replace("postgresql+psycopg", "postgresql")
+    with psycopg.connect(url) as made:
+        made.execute("CREATE TABLE orders (id int PRIMARY KEY, site text, open bool)")
+        made.execute("INSERT INTO orders VALUES (1, 'berlin', true), (2, 'rome', true)")
+    with closing(sqlite3.connect(tmp_path / "plant.db")) as made, made:
+        made.execute("CREATE TABLE visits (id INTEGER PRIMARY KEY, orders TEXT)")
+    databases = {
+        "orders": {"url": url},
+        "plant": {"url": f"sqlite:///{tmp_path / 'plant.db'}", "read_only": False},
+    }
+    central = {"enabled": True, "settings": {"databases": databases}}
+    rig = make_rig(settings={"central_gateway": central})
+    wait_until(lambda: rig.client.gateways.get("central").online, 30, "the central gateway")
+    steps = [
+        ask("find", "orders", "SELECT id FROM orders WHERE site = $1", "{{ ctx.site }}"),
+        {
+            "id": "each",
+            "uses": "flow.for_each",
+            "with": {
+                "items": "{{ steps.find.result.rows }}",
+                "step": {
+                    "uses": "sql.query",
+                    "with": {
+                        "database": "plant",
+                        "statement": "INSERT INTO visits (orders) VALUES ($1)",
+                        "parameters": ["{{ item.id }}"],
+                    },
+                },
+            },
+        },
+        {**ask("kept", "orders", "DELETE FROM orders"), "always": True},
+        {**ask("nowhere", "order", "SELECT 1"), "always": True},
+        {**ask("slow", "orders", "SELECT pg_sleep(60)", timeout="300ms"), "always": True},
+    ]
+    targets = {"resource": "gateway", "query": {"id": "central"}}
+    document = job(*steps, targets=targets, context={"site": "x' OR true --"})
+    run = rig.start(document)
+    rig.finish(run, "failed")
+    run = rig.client.jobs.run("tell", context={"site": "berlin"}).id
+    rig.finish(run, "failed")
+
+    (task,) = rig.tasks(run)
+    found = {step.id: step for step in rig.client.tasks.get(task.id).attempts[0].steps}
+    assert found["find"].result["rows"] == [{"id": 1}]
+    assert found["each"].result == [{"columns": [], "rows": [], "row_count": 1, "truncated": False}]
+    assert found["kept"].failure.code == "sql_failed"
+    assert found["nowhere"].failure.code == "database_unknown"
+    assert "0.3 s" in found["slow"].failure.text
+    with closing(sqlite3.connect(tmp_path / "plant.db")) as looking:
+        assert looking.execute("SELECT orders FROM visits").fetchall() == [("1",)]
+    with psycopg.connect(url) as looking:
+        assert looking.execute("SELECT count(*) FROM orders").fetchone() == (2,)
