@@ -16,6 +16,7 @@ OURS: Final[Mapping[str, str]] = {
     "smp": "gateway.drivers.smp:KIND",
     "mqtt": "gateway.drivers.mqtt:KIND",
     "line_json": "gateway.drivers.line_json:KIND",
+    "modbus": "gateway.drivers.modbus:KIND",
 }
 
 
