@@ -16,6 +16,7 @@ from contract.ids import CENTRAL, DEFAULT_ORG
 from contract.lifecycle import RunStatus, TaskStatus
 from contract.messages import Failure, OfferedTask
 from tests.integration.storage.test_other_targets import make_group, make_table, make_user
+from tests.integration.storage.test_triggers import fire, run_of
 from tests.integration.storage.world import World, snapshot
 
 pytestmark = pytest.mark.row("B13")
@@ -173,7 +174,7 @@ def test_a_deleted_target_is_shown_and_does_not_fail_the_others(fleet: World):
     tasks = offered(fleet, run)
     assert [len(task.targets) for task in tasks] == [3, 3]
     assert tasks[0].targets[1] == {"id": "pump-01", "deleted": True}
-    assert fleet.task(f"{run}-2").failure.code == "target_deleted"  # type: ignore[union-attr]
+    assert fleet.task(f"{run}-2").failure.code == "target_deleted"
     for task in tasks:
         fleet.report(CENTRAL, snapshot(task, "succeeded", 1, result=[1, 2, 3]))
     fleet.check()
@@ -183,8 +184,8 @@ def test_a_deleted_target_is_shown_and_does_not_fail_the_others(fleet: World):
     assert [one.target for one in found if not one.ok] == ["pump-01", "pump-06"]
 
 
-def _change(session: Session, sql: str, **parameters: Any) -> None:
-    change(session, sql, **parameters)
+def _change(session: Session, sql: str) -> None:
+    change(session, sql)
 
 
 def _delete(session: Session, devices: list[str]) -> None:
@@ -229,8 +230,8 @@ def test_targets_that_no_message_can_hold_end_their_task_at_once(fleet: World):
     assert fleet.run_now(batches.fail_too_large, [large], fleet.now) == set()
     fleet.check()
     task = fleet.task(large.task)
-    assert (task.status, task.failure.code) == (TaskStatus.FAILED, "batch_too_large")  # type: ignore[union-attr]
-    assert "128 KiB" in task.failure.text  # type: ignore[union-attr]
+    assert (task.status, task.failure.code) == (TaskStatus.FAILED, "batch_too_large")
+    assert "128 KiB" in task.failure.text
     assert fleet.play(run).status is RunStatus.PARTIALLY_SUCCEEDED
 
 
@@ -311,3 +312,32 @@ def test_what_a_batch_cannot_do_is_refused_when_it_is_saved(
     with pytest.raises(Invalid) as refused:
         world.save(**{"iteration": {"batch": 2}, **changes})
     assert [item.key for item in refused.value.items] == [place]
+
+
+def test_a_batch_that_timed_out_hands_its_targets_to_the_trigger(fleet: World):
+    fleet.save(name="cleanup")
+    run = fleet.start_new(
+        name="slow", iteration={"batch": 3}, retry={"attempts": 1}, on_timeout=[{"run": "cleanup"}]
+    )
+    for task in offered(fleet, run):
+        fleet.report(CENTRAL, snapshot(task, "timed_out", 1))
+    fleet.run_now(_delete, ["pump-01"])
+    fire(fleet)
+    handler = fleet.run(run_of(fleet, "cleanup"))
+    assert handler.counts.total == 6
+    fleet.dispatch()
+    given = [t for t in fleet.send()["berlin"] if t.run == handler.id]
+    assert {t.device for t in given} < set(PUMPS)
+    assert {t.parameters["task"]["id"] for t in given} <= {f"{run}-{n}" for n in range(3)}  # type: ignore[index, call-overload]
+
+
+def test_a_job_that_batches_does_not_handle_timeouts_one_by_one(fleet: World):
+    fleet.save(name="cleanup", iteration={"batch": "all"})
+    run = fleet.start_new(name="slow", targets={"query": {"id": "pump-00"}},
+                          retry={"attempts": 1}, on_timeout=[{"run": "cleanup"}])  # fmt: skip
+    fleet.dispatch()
+    (task,) = fleet.send()["berlin"]
+    fleet.report("berlin", snapshot(task, "timed_out", 1))
+    fire(fleet)
+    assert fleet.settle(run).has_errors
+    assert fleet.sql("SELECT status, handler FROM trigger_firings") == [("refused", None)]
