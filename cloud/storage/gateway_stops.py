@@ -38,7 +38,7 @@ def ask(session: Session, org: str, ids: Collection[str], operation: str) -> int
     change(
         session,
         "INSERT INTO gateway_drains (operation, run, ordinal, attempt) "
-        f"SELECT :operation, run, ordinal, attempt FROM tasks WHERE {mine} "
+        f"SELECT CAST(:operation AS varchar), run, ordinal, attempt FROM tasks WHERE {mine} "
         "ON CONFLICT (operation, run, ordinal, attempt) DO NOTHING",
         org=org,
         ids=asked,
