@@ -40,7 +40,7 @@ class _Refused(Exception):
 
 
 @dataclass(slots=True)
-class _Unit:
+class Unit:
     """One device on the line, with what its RAM holds."""
 
     device: Device
@@ -79,7 +79,7 @@ class LineJsonPersonality:
     ) -> None:
         self.faults = faults
         self.settings = settings
-        self._units = {device.identity.id: _unit(device) for device in devices}
+        self.units = {device.identity.id: _unit(device) for device in devices}
         self._reader = LineReader()
         self._started_s: float | None = None
         self._bytes_in = 0
@@ -91,13 +91,13 @@ class LineJsonPersonality:
         return self.faults.unplugs
 
     def unplugged(self) -> None:
-        for unit in self._units.values():
+        for unit in self.units.values():
             unit.device.counters.unplugs += 1
 
     def boot(self, now_s: float) -> list[Action]:
         """Power on: every device of the line starts, and the line's chatter is planned."""
         self._started_s = now_s
-        for unit in self._units.values():
+        for unit in self.units.values():
             unit.boot(now_s)
         return [*self.faults.chatter()]
 
@@ -108,14 +108,14 @@ class LineJsonPersonality:
         self._bytes_in += len(data)
         bad_before = self._reader.counters.bad_crc
         for frame in self._reader.feed(heard):
-            unit = self._units.get(frame.to) if isinstance(frame, Request) else None
+            unit = self.units.get(frame.to) if isinstance(frame, Request) else None
             if unit is not None and isinstance(frame, Request):
                 actions += self._serve(unit, frame, now_s)
-        for unit in self._units.values():
+        for unit in self.units.values():
             unit.device.counters.bad_crc += self._reader.counters.bad_crc - bad_before
         return actions
 
-    def _serve(self, unit: _Unit, request: Request, now_s: float) -> list[Action]:
+    def _serve(self, unit: Unit, request: Request, now_s: float) -> list[Action]:
         if unit.resets_at_s is not None and now_s >= unit.resets_at_s:
             unit.boot(unit.resets_at_s)
         if now_s < unit.up_at_s:
@@ -128,7 +128,7 @@ class LineJsonPersonality:
             return []
         return self._say(unit, self._answer(unit, request, now_s))
 
-    def _answer(self, unit: _Unit, request: Request, now_s: float) -> Reply:
+    def _answer(self, unit: Unit, request: Request, now_s: float) -> Reply:
         if request.boot is not None and request.boot != unit.boot_word:
             text = f"meant for {request.boot}, this is {unit.boot_word}"
             return Reply(request.id, unit.address, "refused", code=REBOOTED, text=text)
@@ -144,14 +144,14 @@ class LineJsonPersonality:
         assert unit.last_reply is not None
         return unit.last_reply
 
-    def _perform(self, unit: _Unit, request: Request, now_s: float) -> Reply:
+    def _perform(self, unit: Unit, request: Request, now_s: float) -> Reply:
         try:
             result = self._result(unit, request.cmd, request.params, now_s)
         except _Refused as refused:
             return Reply(request.id, unit.address, "refused", code=refused.code, text=str(refused))
         return Reply(request.id, unit.address, result=result)
 
-    def _result(self, unit: _Unit, name: str, params: Mapping[str, Any], now_s: float) -> Any:
+    def _result(self, unit: Unit, name: str, params: Mapping[str, Any], now_s: float) -> Any:
         device = unit.device
         match name:
             case "ping":
@@ -186,7 +186,7 @@ class LineJsonPersonality:
                 return {}
         raise _Refused("unknown_command", f"no command {name}")
 
-    def _write(self, unit: _Unit, params: Mapping[str, Any]) -> dict[str, Any]:
+    def _write(self, unit: Unit, params: Mapping[str, Any]) -> dict[str, Any]:
         values = params.get("values")
         if not isinstance(values, dict):
             raise _Refused("bad_parameters", "write takes `values`")
@@ -196,12 +196,12 @@ class LineJsonPersonality:
         self._done(unit, "write")
         return {"values": values}
 
-    def _done(self, unit: _Unit, name: str) -> None:
+    def _done(self, unit: Unit, name: str) -> None:
         """What changes something is counted, and written down where somebody asks for it."""
         unit.device.counters.done += 1
         unit.device.experienced("done", {"command": name})
 
-    def _say(self, unit: _Unit, reply: Reply) -> list[Action]:
+    def _say(self, unit: Unit, reply: Reply) -> list[Action]:
         """The reply, and what the device says unasked after it, as the line makes of it."""
         unit.replies += 1
         faults, count = unit.device.faults, unit.replies
@@ -217,7 +217,7 @@ class LineJsonPersonality:
         unit.after.clear()
         return [each for frame in frames for each in self._write_line(unit, frame, after_s)]
 
-    def _write_line(self, unit: _Unit, frame: Frame, after_s: float) -> list[Action]:
+    def _write_line(self, unit: Unit, frame: Frame, after_s: float) -> list[Action]:
         try:
             data = encode(frame)
         except LineInvalid as error:
@@ -235,11 +235,11 @@ class LineJsonPersonality:
         return [Send(sent[at : at + 1], after_s + at * BYTE_APART_S) for at in range(len(sent))]
 
 
-def _unit(device: Device) -> _Unit:
-    return _Unit(device, {"temperature": 21.5, "setpoint": 20.0, "voltage": 3.3})
+def _unit(device: Device) -> Unit:
+    return Unit(device, {"temperature": 21.5, "setpoint": 20.0, "voltage": 3.3})
 
 
-def _point(unit: _Unit, name: object) -> Any:
+def _point(unit: Unit, name: object) -> Any:
     if name not in unit.points:
         raise _Refused("unknown_point", f"no point {name}")
     return unit.points[str(name)]
