@@ -116,8 +116,9 @@ def over_mqtt(keys: Keystore, request: Mapping[str, Any]) -> dict[str, Any] | No
             )
             return {"csr": csr_pem(made.csr), "key_id": made.key_id.hex()}
         case "install_certificate":
-            (certificate, *_) = ders_in(str(request.get("certificate", "")))
-            keys.install(number, certificate, ders_in(str(request.get("chain", ""))))
+            certificate = ders_in(str(request.get("certificate", "")))[0]
+            chain = str(request.get("chain") or "")
+            keys.install(number, certificate, ders_in(chain) if chain else [])
         case "test_certificate":
             keys.test(number, _hex(request))
             slot_now = keys.slot(number)

@@ -174,6 +174,7 @@ class GroupSpec(_Strict):
     rx_lines: Annotated[int, Field(ge=1)] | None = None
     turnaround: Duration = timedelta(milliseconds=2)
     erase_time: Duration = timedelta(milliseconds=50)
+    certificates: bool = True
     # line_json: the whole group is on one line
     line: Id | None = None
     line_faults: LineFaultsSpec = LineFaultsSpec()
@@ -316,6 +317,7 @@ def _with_settings(group: GroupSpec, device: Device) -> SmpSpec | MqttSpec:
         rx_lines=group.rx_lines if group.baud is None else None,
         turnaround_s=group.turnaround.total_seconds(),
         erase_s=group.erase_time.total_seconds(),
+        certificates=group.certificates,
     )
     return SmpSpec(device, settings, group.baud)
 

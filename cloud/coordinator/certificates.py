@@ -6,7 +6,7 @@ The CA's key is sealed like named secrets and opened for one signature at a time
 from cloud.certificates import own_ca
 from cloud.certificates.base import Name, Signed
 from cloud.coordinator.secrets import Vault
-from cloud.errors import Conflict, NotFound
+from cloud.errors import Conflict, NotFound, StorageUnavailable
 from cloud.storage import certificates as stored
 from cloud.storage.database import Session
 from cloud.storage.json_text import clean
@@ -66,7 +66,8 @@ def _root(session: Session, org: str, vault: Vault, now: int) -> own_ca.Root:
         values = {"org": org, "certificate": made.certificate, "created_at": now}
         stored.keep_authority(session, {**values, "sealed_key": vault.seal(made.key)})
         row = stored.authority(session, org)
-        assert row is not None
+    if row is None:
+        raise StorageUnavailable("the CA is being made by another process")
     key = vault.open(row.sealed_key)
     if key is None:
         raise Conflict("conflict", "the CA's key was sealed with another secrets key")

@@ -50,7 +50,8 @@ _SWAP_USING_MOVE: Final = 3
 class SmpSettings:
     """How this device's firmware was configured. Sizes in bytes.
 
-    `rx_lines` is the receive pool of an unpaced line (None: any burst is taken).
+    `rx_lines` is the receive pool of an unpaced line (None: any burst is taken). `certificates`:
+    it has our management group.
     """
 
     zephyr: str = "4.4.0"
@@ -59,6 +60,7 @@ class SmpSettings:
     rx_lines: int | None = None
     turnaround_s: float = 0.002
     erase_s: float = 0.05
+    certificates: bool = True
 
     @property
     def is_3_4(self) -> bool:
@@ -240,7 +242,7 @@ class SmpPersonality:
                 slots = [{"slot": slot, "size": size} for slot in (0, 1)]
                 slots[1]["upload_image_id"] = 0
                 return {"images": [{"image": 0, "slots": slots, "max_image_size": size}]}
-            case (group, op, command) if group == CERTIFICATES:
+            case (group, op, command) if group == CERTIFICATES and self.settings.certificates:
                 return self._about_certificates(op, command, payload)
             case _:
                 raise _Refused(NOT_SUPPORTED)
