@@ -195,6 +195,11 @@ _KINDS: Final = (
         "Read the device's state before you retry by hand; the retry policy decides otherwise.",
     ),
     FailureKind(
+        "offer_refused",
+        "The gateway could not take the task as it was offered.",
+        "Read the text; update the gateway, or send its log to its maintainers.",
+    ),
+    FailureKind(
         "crashed_gateway",
         "This step stopped the gateway's process three times.",
         "Send the gateway's log to its maintainers; other devices are not affected.",

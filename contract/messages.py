@@ -11,7 +11,7 @@ years older. Times are milliseconds since 1970 by the clock of the sender, durat
 import json
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Annotated, Final, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -115,7 +115,11 @@ class Failure(Part):
 
 
 class StepSnapshot(Part):
-    """One step, complete. Progress is 0 to 100."""
+    """One step, complete. Progress is 0 to 100.
+
+    `input` is what it was given, rendered and with secrets masked; null while that is what the
+    job says word for word.
+    """
 
     id: Word
     uses: Word
@@ -129,6 +133,8 @@ class StepSnapshot(Part):
     result: JsonValue = None
     truncated: bool = False
     note: Text = ""
+    input: JsonValue = None
+    input_truncated: bool = False
 
 
 class TaskSnapshot(Part):
@@ -350,10 +356,14 @@ class OfferedTask(Part):
 
 
 class Offer(Message):
-    """A batch of tasks and the bodies they name; sent again until a report says otherwise."""
+    """A batch of tasks and the bodies they name; sent again until a report says otherwise.
+
+    `undecodable` is filled while parsing: tasks that cannot be read, and those of such a body.
+    """
 
     bodies: list[JobBody] = Field(default_factory=list)
     tasks: list[OfferedTask] = Field(default_factory=list)
+    undecodable: tuple[Undecodable, ...] = Field(default=(), exclude=True)
 
 
 class CancelItem(Part):
@@ -437,25 +447,60 @@ def split(payload: bytes) -> tuple[bytes, bytes | None]:
 def parse(kind: Kind, payload: bytes) -> AnyMessage:
     """The message a payload holds.
 
-    A report whose items are partly undecodable comes back with the good ones, the others in
-    `undecodable`. Raises MessageInvalid when the message itself cannot be read.
+    A report or an offer whose items are partly undecodable comes back with the good ones, the
+    others in `undecodable`. Raises MessageInvalid when the message itself cannot be read.
     """
     body, _ = split(payload)
     try:
         return MODELS[kind].model_validate_json(body)  # type: ignore[return-value]
     except ValidationError as error:
         if kind is Kind.REPORT:
-            return _parse_item_by_item(body)
+            return _parse_item_by_item(_object(kind, body))
+        if kind is Kind.OFFER:
+            return _parse_offer(_object(kind, body))
         raise MessageInvalid(_first_problem(kind, error)) from None
 
 
-def _parse_item_by_item(body: bytes) -> Report:
+def _object(kind: Kind, body: bytes) -> dict[str, Any]:
     try:
         raw = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise MessageInvalid(f"report: not JSON: {error}") from None
+        raise MessageInvalid(f"{kind}: not JSON: {error}") from None
     if not isinstance(raw, dict):
-        raise MessageInvalid("report: not a JSON object")
+        raise MessageInvalid(f"{kind}: not a JSON object")
+    return raw
+
+
+def _parse_offer(raw: dict[str, Any]) -> Offer:
+    tasks, bodies = raw.pop("tasks", []), raw.pop("bodies", [])
+    unread: dict[object, str] = {}
+    whole = []
+    for item in bodies if isinstance(bodies, list) else []:
+        try:
+            whole.append(JobBody.model_validate(item))
+        except ValidationError as error:
+            name = item.get("hash") if isinstance(item, dict) else None
+            unread[name if isinstance(name, str) else None] = _first_problem(Kind.OFFER, error)
+    bad: list[Undecodable] = []
+    good = []
+    for item in tasks if isinstance(tasks, list) else []:
+        try:
+            task = OfferedTask.model_validate(item)
+        except ValidationError as error:
+            bad.append(_undecodable(item, _first_problem(Kind.OFFER, error)))
+            continue
+        if task.body in unread:
+            bad.append(_undecodable(item, f"its job: {unread[task.body]}"))
+        else:
+            good.append(task)
+    try:
+        values = {**raw, "bodies": whole, "tasks": good, "undecodable": tuple(bad)}
+        return Offer.model_validate(values)
+    except ValidationError as error:
+        raise MessageInvalid(_first_problem(Kind.OFFER, error)) from None
+
+
+def _parse_item_by_item(raw: dict[str, Any]) -> Report:
     items = raw.pop("tasks", [])
     bad: list[Undecodable] = []
     good: list[TaskSnapshot] = []

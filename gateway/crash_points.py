@@ -17,6 +17,7 @@ Reach = Callable[..., None]
 NAMES: Final[Mapping[str, str]] = {
     "journal.before_commit": "what a function asked of the journal is not in it yet",
     "journal.after_commit": "it is in the journal; nobody has been told",
+    "journal.in_offer": "a task of an offer is about to be taken",
     "cloud_link.before_take": "a message of the cloud has come; nothing was made of it",
     "cloud_link.after_take": "it was taken into the journal, and whoever listens was told",
     "cloud_link.before_publish": "a message for the cloud is ready",

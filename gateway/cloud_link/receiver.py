@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from contract.messages import Cancel, CancelItem, Offer, Receipt, Reply, Welcome
+from contract.messages import AnyMessage, Cancel, CancelItem, Offer, Receipt, Reply, Welcome
 from contract.topics import Kind
+from gateway.cloud_link.parts import name_of, parts_of
 from gateway.cloud_link.wire import LinkState
 from gateway.crash_points import reach
 from gateway.domain.facts import Instant
 from gateway.errors import StorageFull
 from gateway.journal import outbox, tasks
 from gateway.journal.database import Database, Rows
+from gateway.journal.refusals import Refusal, refuse_offers
 from gateway.logs import Log
 
 log = Log()
@@ -52,31 +54,81 @@ class Receiver:
         self._clock = clock
 
     async def take(self, kind: Kind, payload: bytes) -> None:
-        """One message; what is not for us is dropped and counted."""
+        """One message; what is not for us is dropped and counted.
+
+        A message may end neither the link nor the process for ever: the cloud says it again. Of
+        one that raises the bad items are refused and the others taken. Once something has ended
+        the process, each item is taken alone, and left out when it was the end too often.
+        """
         reach("cloud_link.before_take", kind)
-        message = self._state.open(kind, payload)
+        in_hand = self._journal.in_hand
+        message: AnyMessage | None = None
         try:
-            match message:
-                case None:
-                    log.info("message dropped", kind=kind, dropped=dict(self._state.dropped))
-                case Welcome():
-                    await self._welcome(message)
-                case Offer():
-                    await self._offer(message)
-                case Cancel():
-                    await self._cancel(message.items)
-                case Receipt():
-                    await self._receipt(message)
-                case Reply():
-                    if not self._listeners.on_reply(message):
-                        self._state.dropped["reply to no call"] += 1
-                case _:
-                    self._state.dropped[f"{kind} is not for gateways"] += 1
+            message = self._state.open(kind, payload)
+            if message is None:
+                log.info("message dropped", kind=kind, dropped=dict(self._state.dropped))
+            elif in_hand.is_careful:
+                await self._take_part_by_part(kind, message)
+            else:
+                in_hand.take_many()
+                await self._take(message)
         except StorageFull as error:
             # Nothing was taken, so the cloud will say it again.
             self._state.dropped["disk full"] += 1
             log.error("disk full: message not taken", kind=kind, why=str(error))
+        except Exception as error:  # noqa: BLE001 (taken part by part, and told there)
+            if message is None:
+                self._raised(kind, error)
+            else:
+                await self._take_part_by_part(kind, message)
+        finally:
+            in_hand.put_down()
         reach("cloud_link.after_take", kind)
+
+    async def _take(self, message: AnyMessage) -> None:
+        match message:
+            case Welcome():
+                await self._welcome(message)
+            case Offer():
+                await self._offer(message)
+            case Cancel():
+                await self._cancel(message.items)
+            case Receipt():
+                await self._receipt(message)
+            case Reply():
+                if not self._listeners.on_reply(message):
+                    self._state.dropped["reply to no call"] += 1
+            case _:
+                self._state.dropped[f"{type(message).__name__} is not for gateways"] += 1
+
+    async def _take_part_by_part(self, kind: Kind, message: AnyMessage) -> None:
+        for part in parts_of(message):
+            name = name_of(kind, part)
+            if not self._journal.in_hand.take(name):
+                self._state.dropped[f"{kind} ended the process"] += 1
+                log.error("message left out: it ended the process", kind=kind, what=name[:200])
+                await self._refuse(part, "crashed_gateway", "it ended the process when it came")
+                continue
+            try:
+                await self._take(part)
+            except StorageFull:
+                raise
+            except Exception as error:  # noqa: BLE001 (one bad item may not hold up the others)
+                self._raised(kind, error)
+                text = f"{type(error).__name__}: {error}"
+                await self._refuse(part, "offer_refused", text)
+            self._journal.in_hand.put_down(name)
+
+    def _raised(self, kind: Kind, error: Exception) -> None:
+        self._state.dropped[f"{kind} raised"] += 1
+        log.error("message raised", kind=kind, exc_info=error)
+
+    async def _refuse(self, part: AnyMessage, code: str, text: str) -> None:
+        """Offers are answered, so that the cloud knows; all else is merely left out."""
+        if isinstance(part, Offer):
+            items = [Refusal(task.task, task.attempt, code, text) for task in part.tasks]
+            await self._journal.run(refuse_offers, items, self._clock())
+            self._listeners.on_unsent(True)
 
     async def _welcome(self, welcome: Welcome) -> None:
         if welcome.nonce is None:
@@ -117,9 +169,16 @@ class Receiver:
         if taken.without_body:
             self._state.dropped["offer without its body"] += len(taken.without_body)
             log.warning("offers without their body dropped", tasks=taken.without_body[:10])
-        log.info("offers taken", taken=taken.taken, known=taken.known)
+        refused = 0
+        if offer.undecodable:
+            items = [
+                Refusal(one.task, one.attempt, "offer_refused", f"cannot be read: {one.reason}")
+                for one in offer.undecodable
+            ]
+            refused = await self._journal.run(refuse_offers, items, self._clock())
+        log.info("offers taken", taken=taken.taken, known=taken.known, refused=refused)
         self._listeners.on_work(taken.lanes)
-        self._listeners.on_unsent(taken.known > 0)
+        self._listeners.on_unsent(taken.known > 0 or refused > 0)
 
     async def _cancel(self, items: list[CancelItem]) -> None:
         if not items:

@@ -20,6 +20,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from gateway import crash_points
 from gateway.errors import SettingsInvalid, StorageFull
+from gateway.journal.in_hand import InHand
 from gateway.journal.sealing import Sealer
 
 # What a function of the journal is handed.
@@ -45,7 +46,10 @@ class _Request:
 class Database:
     """An open journal. Made by `open_database`; `close` it before another process opens it."""
 
-    def __init__(self, connection: sqlite3.Connection, lock: int, inline: bool) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, lock: int, in_hand: InHand, inline: bool
+    ) -> None:
+        self.in_hand = in_hand
         self._connection = connection
         self._lock = lock
         self._inline = inline
@@ -103,6 +107,7 @@ class Database:
             self._requests.put(None)
             self._thread.join()
         self._connection.close()
+        self.in_hand.close()
         os.close(self._lock)
 
     async def _ask(self, function: Callable[[sqlite3.Connection], R], synced: bool, name: str) -> R:
@@ -239,7 +244,7 @@ def open_database(folder: Path, inline: bool = False) -> Database:
     connection.create_function("seal", 1, sealer.seal)
     connection.create_function("unseal", 1, sealer.open)
     migrate(connection)
-    return Database(connection, lock, inline)
+    return Database(connection, lock, InHand(folder), inline)
 
 
 def migrate(connection: sqlite3.Connection) -> int:
