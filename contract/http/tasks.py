@@ -35,6 +35,11 @@ class Step(Body):
     result: JsonValue = None
     truncated: bool = False
     note: str = ""
+    input: JsonValue = Field(
+        default=None,
+        description="what it was given, rendered, secrets masked; null before it began",
+    )
+    input_truncated: bool = False
 
 
 class Attempt(Body):
@@ -78,6 +83,13 @@ class Task(Body):
     failure: TaskFailure | None = None
     waiting_for: Waiting | None = None
 
+    @property
+    def about(self) -> str:
+        """Its target, or how many it has."""
+        if self.target:
+            return self.target
+        return f"{self.targets} targets" if self.targets > 1 else "1 target"
+
 
 class AcknowledgeTask(Body):
     """How a task ends, as somebody outside says it."""
@@ -110,8 +122,12 @@ class StepInput(Body):
 
 
 class TaskInput(Body):
-    """What a task was given: its own parameters, and its steps' as written; secrets are masked."""
+    """What a task was given: its own parameters, and its steps' as written; secrets are masked.
 
+    `targets` are the ids of a task about several, in order.
+    """
+
+    targets: list[str] = Field(default_factory=list)
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     steps: list[StepInput] = Field(default_factory=list)
 

@@ -11,6 +11,7 @@ from typing import Any, Final, assert_never
 from pydantic import JsonValue
 
 from contract.lifecycle import STEP_ENDS, StepStatus, TaskStatus
+from contract.masking import masked
 from contract.messages import Failure, OfferedStep
 from contract.template_dialect import TemplateError, is_true, render
 from gateway.domain.attempt_state import Attempt, StepState, progress_of, scope_of, with_changes
@@ -42,13 +43,14 @@ from gateway.domain.facts import (
     Unanswered,
     WaitUntil,
 )
-from gateway.domain.masking import mask_fields
+from gateway.domain.masking import mask, mask_fields
 from gateway.domain.parameters import rendered
 from gateway.domain.plain_json import MAX_RESULT_BYTES, cut, plain, plain_text
 
 CRASHES_ALLOWED: Final = 3
 CLEANUP_MS: Final = 60_000  # for an `always` or `on_failure` step without a timeout of its own
 LONGEST_RETRY_MS: Final = 3_600_000
+MAX_INPUT_BYTES: Final = 4 * 1024
 LINE_FIRST_MS: Final = 500
 LINE_LONGEST_MS: Final = 10_000
 PROGRESS_EVERY_MS: Final = 2_000
@@ -372,7 +374,7 @@ class _Turn:
         except TemplateError as error:
             self._step_failed("template_failed", str(error))
             return
-        self._step(begins=self._current.begins + 1)
+        self._step(begins=self._current.begins + 1, **self._shown_input(parameters))
         self._note(performing=True)
         self.effects.append(
             Perform(
@@ -386,6 +388,17 @@ class _Turn:
                 key=key,
             )
         )
+
+    def _shown_input(self, parameters: Mapping[str, JsonValue]) -> dict[str, Any]:
+        """What the step was given, as people may see it; nothing if it is what the job says."""
+        if parameters == self._offered.with_:
+            return {}
+        offer, secrets = self._attempt.offer, self._attempt.body.secrets
+        if offer.acknowledgment_token:
+            secrets = {**secrets, "": offer.acknowledgment_token}
+        shown = masked(mask(plain(parameters), secrets), is_written=False)
+        value, truncated = cut(shown, MAX_INPUT_BYTES)
+        return {"input": value, "input_truncated": truncated}
 
     def _try_failed(self, code: str, text: str) -> None:
         step, policy = self._current, self._offered.retry

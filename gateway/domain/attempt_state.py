@@ -40,6 +40,8 @@ class StepState:
     result: JsonValue = None
     truncated: bool = False
     note: str = ""
+    input: JsonValue = None
+    input_truncated: bool = False
 
 
 @dataclass(frozen=True)

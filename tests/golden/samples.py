@@ -96,6 +96,8 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
                         result={"offset": 4096},
                         truncated=True,
                         note="4 of 8 KiB",
+                        input={"artifact": "pump-2.4.1", "password": "***"},
+                        input_truncated=True,
                     ),
                     StepSnapshot(
                         id="confirm",

@@ -2,10 +2,12 @@
 
 import math
 
+import pytest
+
 from contract.lifecycle import StepStatus, TaskStatus
 from gateway.domain.attempt import advance
 from gateway.domain.attempt_record import from_record, snapshot_of, to_record
-from gateway.domain.attempt_state import Attempt, close_by
+from gateway.domain.attempt_state import Attempt, accept, close_by
 from gateway.domain.facts import (
     Begin,
     CancelAsked,
@@ -324,3 +326,62 @@ def test_the_scope_names_what_a_step_may_read():
     _, effects = advance(attempt, Begin(), AT)
     (perform,) = [effect for effect in effects if isinstance(effect, Perform)]
     assert perform.parameters == {"name": "pump-7-1"}
+
+
+@pytest.mark.row("C6")
+def test_a_step_shows_what_it_was_given_bounded_and_without_secrets():
+    log = a_step("log", "flow.log", with_={"text": "hello"})
+    send = a_step(
+        "send",
+        "http.request",
+        with_={
+            "url": "{{ ctx.url }}",
+            "headers": {"X-Key": "{{ secrets.key }}", "token": "{{ ctx.url }}"},
+            "json": "{{ [task.acknowledgment_token, secrets.key ~ '!'] }}",
+        },
+    )
+    long = a_step("long", "flow.log", with_={"text": "{{ ctx.long }}"})
+    offer = an_offer(acknowledgment_token="t0ken", timeout=60_000)
+    body = a_body(
+        log,
+        send,
+        long,
+        context={"url": "https://a", "long": "ü" * 5_000},
+        secrets={"key": "hunter2"},
+    )
+    attempt, _ = advance(accept(offer, body, 1, AT), Started(1), AT)
+    for fact in (Begin(), Done("ok"), Done("ok")):
+        attempt, effects = advance(attempt, fact, later(AT, 10))
+    (performed,) = [effect for effect in effects if isinstance(effect, Perform)]
+    assert performed.parameters == {"text": "ü" * 5_000}
+    steps = snapshot_of(restarted(attempt)).steps
+    # What the job says word for word is not said again.
+    assert (steps[0].input, steps[0].input_truncated) == (None, False)
+    assert steps[1].input == {
+        "url": "https://a",
+        "headers": {"X-Key": "***", "token": "***"},
+        "json": ["***", "***!"],
+    }
+    assert isinstance(steps[2].input, str)
+    assert (len(steps[2].input.encode()) <= 4_096, steps[2].input_truncated) == (True, True)
+
+
+@pytest.mark.row("E3")
+def test_what_a_device_says_is_data_for_later_steps():
+    said = "{{ 7 * 7 }} {% raw %} " + '{"$ne": ""}'
+    use = a_step(
+        "use",
+        "flow.log",
+        when="steps.read.result == ctx.said",
+        with_={"text": "{{ steps.read.result }}"},
+    )
+    again = a_step("again", "flow.log", with_={"text": "<{{ steps.use.result.text }}>"})
+    attempt = accept(
+        an_offer(timeout=60_000), a_body(READ, use, again, context={"said": said}), 1, AT
+    )
+    attempt, _ = advance(attempt, Started(1), AT)
+    given = []
+    for fact in (Begin(), Done(said), Done({"text": said})):
+        attempt, effects = advance(attempt, fact, later(AT, 10))
+        given += [effect.parameters for effect in effects if isinstance(effect, Perform)]
+    assert given[1:] == [{"text": said}, {"text": f"<{said}>"}]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from cloud.domain.masking import MASK, masked
+from contract.masking import MASK, masked
 
 pytestmark = pytest.mark.row("C6")
 JSON = st.recursive(
@@ -41,3 +41,8 @@ def test_nothing_under_such_a_name_is_shown_however_deep(value, name):
 @given(JSON)
 def test_masking_twice_is_masking_once(value):
     assert masked(masked(value)) == masked(value)
+
+
+def test_what_was_computed_is_masked_even_if_it_looks_like_a_template():
+    assert masked({"password": "{{ x }}"}, is_written=False) == {"password": MASK}
+    assert masked([{"password": ""}], is_written=False) == [{"password": ""}]

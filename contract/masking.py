@@ -12,23 +12,26 @@ _NAMES: Final = re.compile(
 )
 
 
-def masked(value: JsonValue) -> JsonValue:
+def masked(value: JsonValue, *, is_written: bool = True) -> JsonValue:
     """The same value with everything under a name that promises a secret replaced.
 
-    Templates stay as they are written: they name a secret and do not hold it.
+    In what somebody has written templates stay: they name a secret and do not hold it.
     """
     match value:
         case dict():
             return {
-                key: MASK if _NAMES.search(key) and _is_told(inner) else masked(inner)
+                key: MASK
+                if _NAMES.search(key) and _is_told(inner, is_written)
+                else masked(inner, is_written=is_written)
                 for key, inner in value.items()
             }
         case list():
-            return [masked(inner) for inner in value]
+            return [masked(inner, is_written=is_written) for inner in value]
         case _:
             return value
 
 
-def _is_told(value: JsonValue) -> bool:
+def _is_told(value: JsonValue, is_written: bool) -> bool:
     """Whether it is a value itself, not nothing and not a template."""
-    return value not in (None, "", [], {}) and not (isinstance(value, str) and "{{" in value)
+    is_template = is_written and isinstance(value, str) and "{{" in value
+    return value not in (None, "", [], {}) and not is_template
