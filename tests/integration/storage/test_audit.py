@@ -14,8 +14,8 @@ from tests.integration.storage.world import World
 VALUE = "hunter2-and-more"
 
 
-def lines(world: World, **which: str) -> list[AuditLine]:
-    page = world.database.read_now(views.list_audit, DEFAULT_ORG, **which)
+def lines(world: World, subject: str | None = None) -> list[AuditLine]:
+    page = world.database.read_now(views.list_audit, DEFAULT_ORG, subject=subject)
     return page.items
 
 
