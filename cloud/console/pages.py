@@ -225,7 +225,7 @@ class TaskPage(PageOf):
 
     @property
     def title(self) -> str:
-        return f"{self.task.target}, {self.task.job}"
+        return f"{self.task.about}, {self.task.job}"
 
     @property
     def live_url(self) -> str:
