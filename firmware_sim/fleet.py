@@ -11,12 +11,14 @@ from typing import Final, assert_never
 import httpx
 
 from firmware_sim.device import Device, Experienced
+from firmware_sim.endpoints.modbus_tcp import ModbusTcpEndpoint
 from firmware_sim.endpoints.mqtt import MqttEndpoint
 from firmware_sim.endpoints.pty import PtyEndpoint
 from firmware_sim.personalities.line_json import LineJsonPersonality
+from firmware_sim.personalities.modbus import ModbusPersonality
 from firmware_sim.personalities.mqtt import MqttPersonality
 from firmware_sim.personalities.smp import SmpPersonality
-from firmware_sim.scenario import LineSpec, MqttSpec, SmpSpec, Spec
+from firmware_sim.scenario import LineSpec, ModbusSpec, MqttSpec, SmpSpec, Spec
 
 STATUS_EVERY_S: Final = 0.4
 
@@ -28,7 +30,7 @@ class Member:
     device: Device
     personality: str
     path: str
-    endpoint: PtyEndpoint | MqttEndpoint
+    endpoint: PtyEndpoint | MqttEndpoint | ModbusTcpEndpoint
 
 
 class Fleet:
@@ -126,9 +128,21 @@ def assemble(
                 together = LineJsonPersonality(spec.devices, spec.faults, spec.settings)
                 line = PtyEndpoint(together, link, spec.baud)
                 members += [Member(d, "line_json", str(link), line) for d in spec.devices]
+            case ModbusSpec():
+                members += _modbus(spec, pty_dir / spec.line)
             case _:
                 assert_never(spec)
     return members
+
+
+def _modbus(spec: ModbusSpec, link: Path) -> list[Member]:
+    units = ModbusPersonality(spec.units, spec.faults, spec.settings)
+    if spec.listen is None:
+        line = PtyEndpoint(units, link, spec.baud)
+        return [Member(device, "modbus", str(link), line) for device in spec.devices]
+    host, _, port = spec.listen.rpartition(":")
+    server = ModbusTcpEndpoint(units, host, int(port))
+    return [Member(device, "modbus", spec.listen, server) for device in spec.devices]
 
 
 def _without_password(broker: str) -> str:

@@ -21,11 +21,15 @@ from firmware_sim import flash
 from firmware_sim.device import Device, Identity
 from firmware_sim.images import build_image
 from firmware_sim.line import Chatter, LineFaults
+from firmware_sim.modbus_server import Registers
 from firmware_sim.personalities.line_json import LineJsonSettings
+from firmware_sim.personalities.modbus import ModbusSettings, Unit
 from firmware_sim.personalities.mqtt import MqttSettings
 from firmware_sim.personalities.smp import SmpSettings
 
 DEFAULT_PTY_DIR: Final = Path("/tmp/roundsman-sim")
+
+ON_LINES: Final = ("line_json", "modbus")
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -150,10 +154,30 @@ class LineFaultsSpec(_Strict):
         )
 
 
+_Address = Annotated[int, Field(ge=0, le=65535)]
+_Bit = Annotated[int, Field(ge=0, le=1)]
+
+
+class RegistersSpec(_Strict):
+    """What each device of a group holds at first, by address; what is not there is illegal.
+
+    `exceptions` are the codes of Modbus exceptions, by the address that is refused with them.
+    """
+
+    coils: dict[_Address, _Bit] = {}
+    discrete: dict[_Address, _Bit] = {}
+    holding: dict[_Address, _Address] = {}
+    input: dict[_Address, _Address] = {}
+    exceptions: dict[_Address, Annotated[int, Field(ge=1, le=11)]] = {}
+
+    def for_device(self) -> Registers:
+        return Registers(**{name: dict(table) for name, table in self})
+
+
 class GroupSpec(_Strict):
     """Devices that are alike: `id` with `count` gives id-1, id-2 ...; or `ids` names each."""
 
-    personality: Literal["smp", "mqtt", "line_json"]
+    personality: Literal["smp", "mqtt", "line_json", "modbus"]
     id: Id | None = None
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
     ids: list[Id] = []
@@ -175,7 +199,11 @@ class GroupSpec(_Strict):
     turnaround: Duration = timedelta(milliseconds=2)
     erase_time: Duration = timedelta(milliseconds=50)
     certificates: bool = True
-    # line_json: the whole group is on one line
+    # modbus
+    unit: Annotated[int, Field(ge=1, le=247)] = 1
+    listen: Annotated[str, Field(pattern=r"^[^:\s]+:\d{1,5}$")] | None = None
+    registers: RegistersSpec = RegistersSpec()
+    # line_json, modbus: the whole group is on one line
     line: Id | None = None
     line_faults: LineFaultsSpec = LineFaultsSpec()
     # mqtt
@@ -189,6 +217,8 @@ class GroupSpec(_Strict):
         unknown = sorted(set(self.faults_of) - set(self.device_ids()))
         if unknown:
             raise ValueError(f"`faults_of` names no device of this group: {', '.join(unknown)}")
+        if self.personality == "modbus" and self.unit + len(self.device_ids()) - 1 > 247:
+            raise ValueError("units go up to 247")
         try:
             parse_version(self.version)
         except ImageInvalid as error:
@@ -219,7 +249,7 @@ class Scenario(_Strict):
         twice = sorted({each for each in ids if ids.count(each) > 1}) if len(ids) < 1000 else []
         if twice or len(set(ids)) < len(ids):
             raise ValueError(f"a device id stands twice: {', '.join(twice)}")
-        lines = [g.line_name for g in self.devices if g.personality == "line_json"]
+        lines = [g.line_name for g in self.devices if g.personality in ON_LINES]
         taken = sorted({line for line in lines if lines.count(line) > 1})
         if taken:
             raise ValueError(f"a line belongs to one group: {', '.join(taken)}")
@@ -262,7 +292,23 @@ class LineSpec:
     baud: int | None
 
 
-Spec = SmpSpec | MqttSpec | LineSpec
+@dataclass(frozen=True, slots=True)
+class ModbusSpec:
+    """Units that share one line, or one TCP server at `listen`."""
+
+    line: str
+    units: dict[int, Unit]
+    faults: LineFaults
+    settings: ModbusSettings
+    baud: int | None
+    listen: str | None
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return tuple(unit.device for unit in self.units.values())
+
+
+Spec = SmpSpec | MqttSpec | LineSpec | ModbusSpec
 
 
 def read_scenario(path: Path) -> Scenario:
@@ -290,8 +336,21 @@ def make_devices(scenario: Scenario) -> Iterator[Spec]:
                 LineJsonSettings(group.turnaround.total_seconds()),
                 group.baud,
             )
+        elif group.personality == "modbus":
+            yield _modbus(group, devices, scenario.seed)
         else:
             yield from (_with_settings(group, device) for device in devices)
+
+
+def _modbus(group: GroupSpec, devices: Iterator[Device], seed: int | str) -> ModbusSpec:
+    return ModbusSpec(
+        group.line_name,
+        {n: Unit(d, group.registers.for_device()) for n, d in enumerate(devices, group.unit)},
+        group.line_faults.for_line(f"{seed}/{group.line_name}"),
+        ModbusSettings(group.turnaround.total_seconds()),
+        group.baud,
+        group.listen,
+    )
 
 
 def _device(group: GroupSpec, device_id: str, factory: flash.Flash, seed: int | str) -> Device:

@@ -149,6 +149,7 @@ def writes(
             last is not None
             and last.kind == point.kind
             and last.address + len(last.values) == point.address
+            and profile.points[last.names[-1]].read_back == point.read_back
             and len(last.values) + len(words) <= min(most, _most(profile, point))
         ):
             joined = (*last.values, *words)

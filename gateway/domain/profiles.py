@@ -197,6 +197,7 @@ class ResetVerb(Section):
 class Profile(Section):
     """One family of MQTT devices."""
 
+    driver: Literal["mqtt"] = "mqtt"
     name: str = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9_]+$")
     description: str = ""
     vars: dict[str, JsonValue] = Field(

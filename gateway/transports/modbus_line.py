@@ -7,6 +7,7 @@ means is for the driver to decide. Whatever it takes for a reply is compared wit
 import asyncio
 import logging
 import os
+import termios
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -193,7 +194,7 @@ class ModbusLine:
         try:
             async with asyncio.timeout(CONNECT_WITHIN_S):
                 is_connected = await client.connect()
-        except (LibraryError, OSError, TimeoutError, ValueError) as error:
+        except (LibraryError, OSError, TimeoutError, ValueError, termios.error) as error:
             self._fail(str(error))
         if not is_connected:
             self._fail(self._why_not())

@@ -16,7 +16,8 @@ from gateway.domain.profiles import (
     request_of,
 )
 
-PROFILES = sorted(Path(__file__).parents[4].joinpath("configs/profiles").glob("*.yaml"))
+FOLDER = Path(__file__).parents[4] / "configs" / "profiles"
+PROFILES = [p for p in sorted(FOLDER.glob("*.yaml")) if "driver: modbus" not in p.read_text()]
 PLAIN = """
 name: plain
 vars: {base: tele}
