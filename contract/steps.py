@@ -45,7 +45,7 @@ LOOPED: Final = frozenset(
      "flow.set", "http.request",
      "mqtt.await", "mqtt.publish", "notify.email", "notify.sms", "sql.query", "fleet.tag",
      "fleet.set", "fleet.record_state", "fleet.delete", "fleet.write_row", "fleet.extend_run",
-     "fleet.acknowledge", "fleet.run_job", "fleet.cancel_run"}
+     "fleet.postpone_run", "fleet.acknowledge", "fleet.run_job", "fleet.cancel_run"}
 )  # fmt: skip
 
 
@@ -408,6 +408,24 @@ class ExtendRunParameters(Parameters):
     items: Annotated[list[JsonValue], Field(min_length=1, max_length=1000)] | Template
 
 
+class PostponeRunParameters(Parameters):
+    """fleet.postpone_run: have a run that waits for its time start later.
+
+    `by` is counted from the time it has; `to` is a time with a zone. One that has started refuses.
+    """
+
+    run: str = Field(min_length=1, max_length=256)
+    by: Timeout | Template | None = None
+    to: str | None = Field(default=None, min_length=1, max_length=256)
+    reason: str = Field(default="", max_length=500)
+
+    @model_validator(mode="after")
+    def _check(self) -> "PostponeRunParameters":
+        if (self.by is None) == (self.to is None):
+            raise ValueError("give `by` or `to`")
+        return self
+
+
 class CancelRunParameters(Parameters):
     """fleet.cancel_run: cancel a run, by default the task's own."""
 
@@ -471,6 +489,7 @@ _VERBS: Final = (
     Verb("fleet.extend_run", ExtendRunParameters, _R.REPEAT, "add targets to a run"),
     Verb("fleet.acknowledge", AcknowledgeTaskParameters, _R.REPEAT, "close a task of another run"),
     Verb("fleet.run_job", RunJobParameters, _R.REPEAT, "start a run of another job"),
+    Verb("fleet.postpone_run", PostponeRunParameters, _R.REPEAT, "have a run start later"),
     Verb("fleet.cancel_run", CancelRunParameters, _R.REPEAT, "cancel a run"),
 )  # fmt: skip
 

@@ -14,7 +14,15 @@ from typing import Any, Final
 from pydantic import JsonValue, ValidationError
 
 from cloud.certificates.base import CsrRefused, Name
-from cloud.coordinator import acknowledgments, certificates, data_tables, devices, extensions, runs
+from cloud.coordinator import (
+    acknowledgments,
+    certificates,
+    data_tables,
+    devices,
+    extensions,
+    postponing,
+    runs,
+)
 from cloud.coordinator.access import Caller
 from cloud.coordinator.secrets import Vault
 from cloud.domain import triggers
@@ -27,7 +35,7 @@ from cloud.storage.json_text import clean, to_json
 from cloud.storage.schema import RunRow
 from cloud.storage.tasks import StoredTask
 from contract.http.history import ExtendRun
-from contract.http.runs import CancelRun, StartRun
+from contract.http.runs import CancelRun, PostponeRun, StartRun
 from contract.http.targets import EditDevice
 from contract.http.tasks import AcknowledgeTask
 from contract.ids import OrgId
@@ -262,6 +270,19 @@ def _run_job(session: Session, asked: Asked) -> Served:
     return Served({"run": started.id, "job": started.job}, {asked.run.id, started.id})
 
 
+def _postpone_run(session: Session, asked: Asked) -> Served:
+    run = str(asked.body["run"])
+    try:
+        postpone = PostponeRun.model_validate(
+            {name: value for name, value in asked.body.items() if name != "run"}
+        )
+    except ValidationError as error:
+        raise CallRefused(error.errors()[0]["msg"], "step_invalid") from error
+    found = postponing.postpone_run(session, asked.caller, run, postpone, asked.now)
+    assert found.starts_at is not None
+    return Served({"run": run, "starts_at": found.starts_at.isoformat()}, {asked.run.id, run})
+
+
 def _cancel_run(session: Session, asked: Asked) -> Served:
     body = asked.body
     run = str(body.get("run") or asked.run.id)
@@ -313,6 +334,7 @@ _SERVED: Final[Mapping[str, Callable[[Session, Asked], Served]]] = {
     "fleet.extend_run": _extend_run,
     "fleet.acknowledge": _acknowledge,
     "fleet.run_job": _run_job,
+    "fleet.postpone_run": _postpone_run,
     "fleet.cancel_run": _cancel_run,
     "certificate.sign": _sign,
     "certificate.commit": _commit_certificate,

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from cloud.domain.tasks import RetryPolicy
 from contract import template_dialect
-from contract.http.runs import StartRun
+from contract.http.runs import PostponeRun, StartRun
 from contract.job_document import JobDocument, Retry, expand, step_lists
 from contract.messages import ArtifactRef, JobBody, OfferedAcknowledge, OfferedStep
 from contract.steps import verbs_in
@@ -18,6 +18,8 @@ from contract.steps import verbs_in
 PRIORITIES: Final = {"low": 0, "normal": 1, "high": 2}
 PRIORITY_NAMES: Final = {number: name for name, number in PRIORITIES.items()}
 # What is known when a run starts; everything else a template may name comes later.
+# Ten years.
+FARTHEST_MS: Final = 315_360_000_000
 START_NAMES: Final = frozenset({"ctx", "run"})
 
 
@@ -48,6 +50,18 @@ def starts_at(start: StartRun, now: int) -> int | None:
     else:
         at = now + millis(start.after or timedelta())
     return at if at > now else None
+
+
+def postponed(asked: PostponeRun, starts_at: int, now: int) -> int | None:
+    """When a run that was to start then is to start now; None for a time it cannot be given.
+
+    A run whose time has come, but which still waits for another, is pushed on from now.
+    """
+    if asked.to is not None:
+        at = round(asked.to.timestamp() * 1000)
+    else:
+        at = max(starts_at, now) + millis(asked.by or timedelta())
+    return at if starts_at <= at <= now + FARTHEST_MS else None
 
 
 def retry_policy(retry: Retry) -> RetryPolicy:

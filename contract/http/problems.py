@@ -60,6 +60,8 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "too_late": (409, "The task has ended"),
     "run_ended": (409, "The run has ended"),
     "batch_run": (409, "The run's tasks are about several targets each"),
+    "run_started": (409, "The run has started"),
+    "run_replaces": (409, "The run waits for another's end, not for a time"),
     "run_cancelling": (409, "The run is being cancelled"),
     "run_replaced": (409, "The run was replaced"),
     "job_paused": (409, "The job is paused"),

@@ -1,6 +1,6 @@
 """Runs: starting, reading and cancelling them, and their log."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
@@ -66,6 +66,24 @@ class CancelRun(Body):
 
     reason: str = Field(default="", max_length=1024)
     force: bool = False
+
+
+class PostponeRun(Body):
+    """Start later: `by` so long after the time it has, or `to` a time with a zone."""
+
+    by: Duration | None = None
+    to: datetime | None = None
+    reason: str = Field(default="", max_length=1024)
+
+    @model_validator(mode="after")
+    def _one_time(self) -> "PostponeRun":
+        if (self.by is None) == (self.to is None):
+            raise ValueError("give `by` or `to`")
+        if self.by is not None and self.by <= timedelta():
+            raise ValueError("`by` is longer than nothing")
+        if self.to is not None and self.to.tzinfo is None:
+            raise ValueError("give `to` with a zone")
+        return self
 
 
 class PauseRun(Body):

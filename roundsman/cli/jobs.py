@@ -14,7 +14,7 @@ from contract.ids import slug
 from roundsman._sync.client import Roundsman
 from roundsman.cli.failures import Exit, Failure
 from roundsman.cli.job_files import check_job, naming, read_context, read_text
-from roundsman.cli.options import noun, verb
+from roundsman.cli.options import noun, read_time, verb
 from roundsman.cli.output import Column
 from roundsman.cli.session import connect, output_of
 from roundsman.cli.target_files import Query, read_query
@@ -102,16 +102,20 @@ def run_(
     replace: Annotated[
         bool, typer.Option("--replace", help="Cancel the run in flight, and start when it ended.")
     ] = False,
+    at: Annotated[str | None, typer.Option(help="Start at this time, with its zone.")] = None,
     after: Annotated[str | None, typer.Option(help="Start so much later: 90s, 2h.")] = None,
     expires: Annotated[str | None, typer.Option(help="End it so long after its start.")] = None,
     watch: Watch = False,
 ) -> None:
     """Start a run of a job."""
+    if at is not None and after is not None:
+        raise Failure("Give --at or --after, not both", code=Exit.USAGE)
     client = connect(ctx)
     try:
         more = {
             "query": read_query(query),
             "replace": replace,
+            "at": None if at is None else read_time(at),
             "after": None if after is None else parse_duration(after),
             "expires_after": None if expires is None else parse_duration(expires),
         }
@@ -153,7 +157,12 @@ def preview(
             given = {**(own if isinstance(own, dict) else {}), **given}
         found = client.jobs.preview(job, context=given, query=read_query(query))
     output = output_of(ctx)
-    about = [("targets", found.count), ("of", found.resource), ("table", found.table or None)]
+    about = [
+        ("targets", found.count),
+        ("tasks", found.tasks),
+        ("of", found.resource),
+        ("table", found.table or None),
+    ]
     output.item(found, [*about, *(("warning", text) for text in found.warnings)])
     output.rows(["TARGET"], [[one.get("id")] for one in found.sample])
     if found.excluded:

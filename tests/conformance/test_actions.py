@@ -39,6 +39,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "fleet.delete": {"device": "pump-1"},
     "fleet.acknowledge": {"task": "r-2"},
     "fleet.run_job": {"job": "other"},
+    "fleet.postpone_run": {"run": "r", "by": "1h"},
     "fleet.cancel_run": {"run": "r"},
     "fleet.extend_run": {"items": [{"target": "pump-1"}]},
 }
