@@ -8,7 +8,6 @@ effect, so a repeated call is answered and not done again.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydantic import JsonValue, ValidationError
@@ -312,7 +311,7 @@ def _sign(session: Session, asked: Asked) -> Served:
         "chain": signed.chain,
         "serial": signed.serial,
         "fingerprint": signed.fingerprint,
-        "not_after": datetime.fromtimestamp(signed.not_after / 1000, UTC).isoformat(),
+        "not_after": certificates.moment(signed.not_after),
     }
     return Served(result, {asked.run.id})
 

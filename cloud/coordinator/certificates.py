@@ -3,11 +3,16 @@
 The CA's key is sealed like named secrets and opened for one signature at a time.
 """
 
+from datetime import UTC, datetime
+
+from pydantic import JsonValue
+
 from cloud.certificates import own_ca
 from cloud.certificates.base import Name, Signed
 from cloud.coordinator.secrets import Vault
 from cloud.errors import Conflict, NotFound, StorageUnavailable
 from cloud.storage import certificates as stored
+from cloud.storage.calls import record_state
 from cloud.storage.database import Session
 from cloud.storage.json_text import clean
 from contract.http.certificates import Authority
@@ -53,10 +58,22 @@ def commit(session: Session, org: str, device: str, fingerprint: str, now: int) 
 
     Raises NotFound for one that the org's CA never gave to the device.
     """
-    serial = stored.serial_of(session, org, device, fingerprint)
-    if serial is None:
+    found = stored.given(session, org, device, fingerprint)
+    if found is None:
         raise NotFound(f"certificate {fingerprint} of device `{device}`")
+    serial, not_after = found
+    state: JsonValue = {
+        "serial": serial,
+        "fingerprint": fingerprint,
+        "not_after": moment(not_after),
+    }
+    record_state(session, org, device, {"certificate": state}, now)
     return serial, stored.commit(session, org, device, serial, now)
+
+
+def moment(millis: int) -> str:
+    """As results and states show it: RFC 3339, in UTC."""
+    return datetime.fromtimestamp(millis / 1000, UTC).isoformat()
 
 
 def _root(session: Session, org: str, vault: Vault, now: int) -> own_ca.Root:

@@ -33,17 +33,17 @@ def keep(session: Session, values: Mapping[str, Any]) -> None:
     change(session, f"INSERT INTO certificates ({_COLUMNS}) VALUES ({given})", **values)
 
 
-def serial_of(session: Session, org: str, device: str, fingerprint: str) -> str | None:
-    """The serial of a device's certificate."""
+def given(session: Session, org: str, device: str, fingerprint: str) -> tuple[str, int] | None:
+    """Serial and end of a certificate, if the device was given it."""
     row = fetch_one(
         session,
-        "SELECT serial FROM certificates WHERE org = :org AND device = :device "
+        "SELECT serial, not_after FROM certificates WHERE org = :org AND device = :device "
         "AND fingerprint = :fingerprint",
         org=org,
         device=device,
         fingerprint=fingerprint,
     )
-    return None if row is None else str(row.serial)
+    return None if row is None else (str(row.serial), int(row.not_after))
 
 
 def commit(session: Session, org: str, device: str, serial: str, now: int) -> int:

@@ -1,5 +1,7 @@
 """Certificates on both databases: given once for a call, to the task's own device, and recorded."""
 
+import json
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -75,6 +77,8 @@ def test_a_commit_retires_what_came_before(world, ask):
     new, old = listed(world).items
     assert (new.serial, new.retired_at) == (two["serial"], None)
     assert old.retired_at == new.committed_at
+    state = json.loads(world.sql("SELECT state FROM devices")[0][0])["certificate"]
+    assert state == {name: two[name] for name in ("serial", "fingerprint", "not_after")}
     page = listed(world, limit=1)
     assert page.items == [new]
     assert listed(world, limit=1, cursor=page.next_cursor).items == [old]
