@@ -199,8 +199,9 @@ def decode_request(message: bytes) -> tuple[Header, Mapping[str, Any]]:
 def _decode(message: bytes) -> tuple[Header, Mapping[str, Any]]:
     header = Header.decode(message)
     body = message[HEADER_SIZE : HEADER_SIZE + header.length]
-    if len(body) < header.length:
-        raise SmpInvalid(f"header says {header.length} bytes of payload, {len(body)} came")
+    if len(message) != HEADER_SIZE + header.length:
+        came = len(message) - HEADER_SIZE
+        raise SmpInvalid(f"header says {header.length} bytes of payload, {came} came")
     if not body:
         return header, {}
     try:
