@@ -35,7 +35,7 @@ from gateway.domain.facts import Instant
 from gateway.domain.retention import Keeping, Stream
 from gateway.drivers.base import Driver, OnDeviceLog, OnProgress, Surroundings
 from gateway.errors import CloudRefused, DeviceUnreachable, SettingsInvalid, StorageFull
-from gateway.journal import keeping, meta
+from gateway.journal import keeping, meta, outbox
 from gateway.journal.database import Database, open_database
 from gateway.logs import Log
 from gateway.plugins import PlugIns
@@ -198,6 +198,8 @@ def run(settings: Settings, plug_ins: PlugIns) -> None:
     token = settings.token()
     tls = cloud_tls(settings)
     with _journal(settings.data_dir) as (journal, identity):
+        kept = settings.journal
+        journal.run_now(outbox.limit, kept.max_lines, kept.max_bytes)
         main = _main(settings, plug_ins, profiles, token, tls, journal, identity)
         # asyncio.Runner would wait for the thread of a connect that is under way.
         _new_loop().run_until_complete(main)

@@ -24,6 +24,7 @@ from contract.ids import DEFAULT_ORG, Id
 from gateway.device_settings import DeviceSettings, check_devices, device_union, drivers_named
 from gateway.drivers.registry import Drivers
 from gateway.errors import SettingsInvalid
+from gateway.journal.outbox import DEFAULT_BOUND, DEFAULT_MAX_BYTES
 from gateway.transports.databases import DatabasesByName
 from gateway.transports.secret_files import secret_of
 from gateway.transports.sms import SmsOptions
@@ -141,6 +142,22 @@ class Artifacts(Section):
         return self
 
 
+class Journal(Section):
+    """How much may be kept of what is not told yet. Results of jobs are kept whatever it takes."""
+
+    max_lines: int = Field(
+        default=DEFAULT_BOUND,
+        ge=100,
+        le=5_000_000,
+        description="log lines and device states; beyond that log lines go first",
+    )
+    max_bytes: int = Field(
+        default=DEFAULT_MAX_BYTES,
+        ge=1_000_000,
+        description="of the journal on disk; beyond that log lines and device states go",
+    )
+
+
 class Http(Section):
     """Where the steps `http.request` may connect to, beside public addresses."""
 
@@ -196,6 +213,7 @@ class Settings(Section):
         default=Path("configs/profiles"), description="the folder of device profiles"
     )
     artifacts: Artifacts = Artifacts()
+    journal: Journal = Journal()
     http: Http = Http()
     smtp: Smtp | None = None
     sms: SmsOptions | None = None

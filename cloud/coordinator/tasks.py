@@ -12,7 +12,7 @@ from cloud.coordinator import acknowledgments
 from cloud.domain import tasks as rules
 from cloud.domain.tasks import ClosedAttempt, Late, Old, Refused, RunFacts, Taken
 from cloud.storage import acknowledgments as stored_acknowledgments
-from cloud.storage import counts, reports, runs, tasks
+from cloud.storage import counts, purging, reports, runs, tasks
 from cloud.storage.database import Session
 from cloud.storage.json_text import clean, to_json
 from cloud.storage.tasks import Key, Move, StoredTask
@@ -112,6 +112,7 @@ def _accept_snapshots(
     moves: dict[Key, Move] = {}
     late: dict[tuple[str, int, int], dict[str, Any]] = {}
     confirmed: list[StoredTask] = []
+    gone: dict[str, purging.Gone] | None = None
     # The newest revision of an attempt first: it makes the others of the batch old.
     for item in sorted(
         items, key=lambda i: (i.snapshot.attempt, i.snapshot.revision), reverse=True
@@ -119,7 +120,13 @@ def _accept_snapshots(
         snapshot, address = item.snapshot, item.outcome.address
         task = stored.get(item.key)
         if task is None or task.org != address.org:
-            _refuse(item.outcome, snapshot, _UNKNOWN, refused, now)
+            if gone is None:
+                gone = purging.gone(session, {run for run, _ in _missing(items, stored)})
+            if item.key[0] in gone and gone[item.key[0]].org == address.org:
+                # Its job was deleted: whatever is told of it, the gateway may forget it.
+                item.outcome.items.append(_receipt(snapshot))
+            else:
+                _refuse(item.outcome, snapshot, _UNKNOWN, refused, now)
             continue
         decision = _decide(task, facts[task.run], item, closed, moves, late, journals, now)
         match decision:
@@ -214,6 +221,10 @@ def _not_open(
             yield (*item.key, item.snapshot.attempt)
 
 
+def _missing(items: Iterable[_Item], stored: Mapping[Key, StoredTask]) -> Iterator[Key]:
+    return (item.key for item in items if item.key not in stored)
+
+
 def _json(snapshot: TaskSnapshot) -> str:
     return snapshot.model_dump_json(exclude_defaults=True)
 
@@ -289,19 +300,21 @@ def _undecodable_row(address: Address, item: Undecodable, now: int) -> dict[str,
 
 
 def _save_health(session: Session, batch: Iterable[Received]) -> None:
-    newest = {
-        (item.address.org, item.address.gateway): item.report
-        for item in batch
-        if item.report.health or item.report.dropped
-    }
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    for item in batch:
+        report = item.report
+        if report.health or report.dropped:
+            told = newest.setdefault((item.address.org, item.address.gateway), {})
+            # A report need not hold both: what it does not tell stays as it was told before.
+            told |= {"health": to_json(report.health)} if report.health else {}
+            told |= {"dropped": to_json(report.dropped)} if report.dropped else {}
     reports.save_health(
         session,
         [
-            {"org": org, "gateway": gateway, "health": to_json(report.health),
-             "dropped": to_json(report.dropped)}
-            for (org, gateway), report in sorted(newest.items())
+            {"org": org, "gateway": gateway, "health": None, "dropped": None, **told}
+            for (org, gateway), told in sorted(newest.items())
         ],
-    )  # fmt: skip
+    )
 
 
 def _add_logs(

@@ -147,10 +147,11 @@ def journals_of(session: Session, names: Iterable[tuple[str, str]]) -> dict[Any,
 
 
 def save_health(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
-    """What gateways say of themselves: `org, gateway, health, dropped`, as JSON."""
+    """What gateways say of themselves: `org, gateway, health, dropped`, as JSON; None stays."""
     change_many(
         session,
-        "UPDATE gateways SET health = :health, dropped = :dropped "
+        "UPDATE gateways SET health = coalesce(:health, health), "
+        "dropped = coalesce(:dropped, dropped) "
         "WHERE org = :org AND id = :gateway",
         rows,
     )

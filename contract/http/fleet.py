@@ -55,7 +55,13 @@ class Gateway(Body):
     open_tasks: int = 0
     refused_items: int = 0
     orphaned_tasks: int = 0
-    dropped: dict[str, int] = Field(default_factory=dict)
+    dropped: dict[str, int] = Field(
+        default_factory=dict,
+        description="what its full outbox has dropped, by class, since its journal was made",
+    )
+    health: dict[str, JsonValue] = Field(
+        default_factory=dict, description="what it says of itself with every heartbeat"
+    )
     last_heard_at: datetime | None = None
     created_at: datetime | None = None
     waiting_for: Waiting | None = None

@@ -155,8 +155,8 @@ class Sender:
             await self._send_batch(connection, batch, now)
             return True
         if now - self._last_sent >= self._state.limits.heartbeat:
-            digest = batch.digest if batch else None
-            beat = Report(digest=digest, health=self._health())
+            digest, dropped = (batch.digest, batch.dropped) if batch else (None, {})
+            beat = Report(digest=digest, health=self._health(), dropped=dropped)
             await connection.publish(Kind.REPORT, self._state.seal(beat))
             self._last_sent = now
         return False

@@ -21,6 +21,26 @@ def list_(ctx: typer.Context) -> None:
     output_of(ctx).items(connect(ctx).gateways.list(), COLUMNS)
 
 
+@verb(app, "get", "roundsman gateways get berlin-1")
+def get(ctx: typer.Context, gateway: Annotated[str, typer.Argument(help="Its id.")]) -> None:
+    """Show a gateway: how it stands, what it lost and why it complains."""
+    found = connect(ctx).gateways.get(gateway)
+    output_of(ctx).item(found, [*((c.title, c.value(found)) for c in COLUMNS), *_trouble(found)])
+
+
+def _trouble(gateway: Gateway) -> list[tuple[str, object]]:
+    """What is not as it should be, each class by its name."""
+    lost = ", ".join(f"{count} {name}" for name, count in sorted(gateway.dropped.items()))
+    told = gateway.health
+    return [
+        ("DROPPED LINES", lost or "none"),
+        ("REFUSED ITEMS", gateway.refused_items),
+        ("ORPHANED TASKS", gateway.orphaned_tasks),
+        ("ALARM", told.get("alarm") or "none"),
+        ("STORAGE FULL", told.get("storage_full", False)),
+    ]
+
+
 @verb(app, "create", "roundsman gateways create berlin-1 > berlin-1.token")
 def create(
     ctx: typer.Context,

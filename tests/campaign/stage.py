@@ -21,7 +21,7 @@ from roundsman.errors import Conflict, RoundsmanError
 from tests.campaign.evidence import Evidence, Ledger
 from tests.campaign.story import GATEWAYS, LASTS_S, Fault, Story, meters, pumps
 from tests.kit.messy_link import Mess, MessyLink
-from tests.kit.processes import Program, ProgramEnded, Programs
+from tests.kit.processes import Program, Programs
 from tests.kit.rig import BrokerKind, Rig
 from tests.kit.rig_site import Site, Uplink, mqtt, smp
 from tests.kit.waiting import wait_until
@@ -60,7 +60,11 @@ class Stage:
             self.rig.__enter__()
             chance = random.Random(f"stage/{self._seed}")
             for gateway in GATEWAYS:
-                groups = [mqtt(each, faults=_device_faults(chance)) for each in meters(gateway)]
+                # The first of each is slow, so that there is time to fall while it works.
+                groups = [
+                    mqtt(each, faults=_device_faults(chance), turnaround=f"{120 // number}ms")
+                    for number, each in enumerate(meters(gateway), start=1)
+                ]
                 groups += [smp(each, image_size=4096) for each in pumps(gateway)]
                 self.rig.add_gateway(
                     gateway, groups, uplink=MessyLink, seed=self._seed, patience="5s"
@@ -250,9 +254,7 @@ class Stage:
 
     def _start(self, name: str) -> None:
         if name == "cloud":
-            # It may fall at a crash point before it is ready.
-            with suppress(ProgramEnded):
-                self.rig.start_cloud()
+            self.rig.cloud.start()  # not waited for: the broker may be down, or it falls again
         elif name == "broker":
             assert self.rig.broker is not None
             self.rig.broker.start()

@@ -25,7 +25,7 @@ Kind = Literal[
     "half_open", "mess", "cancel",
 ]  # fmt: skip
 _WEIGHTS: Final[dict[Kind, int]] = {
-    "crash_gateway": 9, "crash_cloud": 3, "kill_gateway": 5, "kill_cloud": 2, "kill_broker": 3,
+    "crash_gateway": 14, "crash_cloud": 4, "kill_gateway": 6, "kill_cloud": 2, "kill_broker": 3,
     "cut": 4, "half_open": 4, "mess": 6, "cancel": 2,
 }  # fmt: skip
 
@@ -146,7 +146,7 @@ def _fault(kind: Kind, gateways: list[str], chance: random.Random) -> Fault:
 
 def _rule(places: Any, chance: random.Random) -> str:
     place = chance.choice(sorted(set(places) - _SELDOM))
-    most = 40 if place in _FREQUENT else 6
+    most = 40 if place in _FREQUENT else 9
     return f"{place}:{chance.randint(1, most)}"
 
 

@@ -101,6 +101,7 @@ def _gateway(row: GatewayRow, now: int, **numbers: Any) -> Gateway:
         verbs=json.loads(row.verbs),
         journal=row.journal,
         dropped=json.loads(row.dropped),
+        health=json.loads(row.health),
         last_heard_at=time(row.last_heard_at),
         created_at=time(row.created_at),
         waiting_for=waiting(wait),

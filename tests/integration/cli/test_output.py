@@ -84,6 +84,14 @@ def test_a_task_shows_why_it_failed_and_its_steps(api: FakeApi, cli: Cli):
     assert "upload\tfirmware.upload\tfailed\t" in said.out
 
 
+def test_a_gateways_page_says_what_it_lost_by_class(api: FakeApi, cli: Cli):
+    lost = {"states": 3, "logs": 41}
+    api.on("GET /gateways/berlin-1", Gateway(id="berlin-1", dropped=lost, health={"alarm": "x"}))
+    said = cli("gateways", "get", "berlin-1").out
+    assert "DROPPED LINES\t41 logs, 3 states\n" in said
+    assert "ALARM\tx\n" in said
+
+
 def test_a_gateways_token_can_be_kept_in_a_file_by_a_pipe(api: FakeApi, cli: Cli):
     api.on("POST /gateways", GatewayWithToken(id="berlin-1", token="t0k3n"))
     said = cli("gateways", "create", "berlin-1")
