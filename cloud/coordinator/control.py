@@ -325,7 +325,8 @@ def free_device(session: Session, caller: Caller, device: str, now: int) -> Devi
     gateways.free_device(session, caller.org, device, shown.held_by)
     tasks.unpark(session, [(caller.org, f"device:{device}")])
     data: dict[str, JsonValue] = {"by": caller.name, "device": device}
-    reports.log(session, caller.org, run, now, "device freed by hand", ordinal=int(ordinal),
-                data=data)  # fmt: skip
+    if runs.get(session, run) is not None:  # its job may have been deleted meanwhile
+        reports.log(session, caller.org, run, now, "device freed by hand", ordinal=int(ordinal),
+                    data=data)  # fmt: skip
     audit.note(session, caller, now, "device.free", f"device/{device}", task=shown.held_by)
     return device_views.get_device(session, caller.org, device)

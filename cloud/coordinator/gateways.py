@@ -7,7 +7,7 @@ from cloud.coordinator.access import Caller, hash_of
 from cloud.domain import tasks as task_rules
 from cloud.domain.handshake import Corrections, Ended, Name, Ours, compare
 from cloud.errors import Conflict, NotFound
-from cloud.storage import counts, gateways, jobs, reports, runs, tasks
+from cloud.storage import counts, gateways, jobs, purging, reports, runs, tasks
 from cloud.storage.database import Session
 from cloud.storage.json_text import clean, to_json
 from cloud.storage.schema import GatewayRow
@@ -161,6 +161,13 @@ def _compare(
         )
         for name, row in rows.items()
     }
+    unknown = {key: name for key, name in names.items() if name not in ended}
+    gone = purging.gone(session, {run for run, _, _ in unknown})
+    revisions = {(mark.task, mark.attempt): mark.revision for mark in marks}
+    for (run, _, _), name in unknown.items():
+        if run in gone and gone[run].org == address.org:
+            # Its job was deleted: nothing of it is wanted any more.
+            ended[name] = Ended(revisions[name])
     return compare(ours, ended, marks)
 
 

@@ -18,6 +18,7 @@ from cloud.coordinator import (
     dispatch,
     holds,
     leases,
+    purging,
     runs,
     stranded,
     triggers,
@@ -28,6 +29,7 @@ from cloud.coordinator.operating import Operator
 from cloud.domain.counts import next_chunk
 from cloud.domain.dispatch import SILENCE_MS
 from cloud.errors import CloudError
+from cloud.storage import purging as stored_purging
 from cloud.storage import runs as stored_runs
 from cloud.storage.database import Database, Session
 
@@ -82,6 +84,7 @@ class Loops:
                 group.create_task(self._woken(self.offer), name="coordinator.dispatch")
                 group.create_task(self._woken(self.fire_triggers), name="coordinator.triggers")
                 group.create_task(self._woken(self.operate), name="coordinator.operations")
+                group.create_task(self._timed(self.purge), name="coordinator.purging")
                 group.create_task(self._timed(self.watch), name="coordinator.watch")
         finally:
             if self._term is not None:
@@ -146,6 +149,14 @@ class Loops:
         moved, more = await self._operator.advance(self._do, self._clock())
         self._changes.touched(moved)
         return more
+
+    async def purge(self) -> None:
+        """Remove what deleted jobs leave behind, chunk after chunk."""
+        now = self._clock()
+        while run := await self._database.read(stored_purging.next_run, now):
+            await self._do(purging.purge_chunk, run, now)
+            # Whoever else wants to write comes in between.
+            await asyncio.sleep(GATHER_S)
 
     async def watch(self) -> None:
         """Wake what is parked at gateways online, and end what is silent past its deadline."""

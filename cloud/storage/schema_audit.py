@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Index, Text
+from sqlalchemy import BigInteger, Index, Text, text
 from sqlmodel import Field, SQLModel
 
 
@@ -38,14 +38,20 @@ class AuditRow(SQLModel, table=True):
 class DeletedRunRow(SQLModel, table=True):
     """What stays of a run that was swept with its job: whoever asks for it is told that it is gone.
 
-    Gateways may still speak of its tasks, for as long as their journals keep them.
+    Gateways may still speak of its tasks, for as long as their journals keep them. `swept`: it was
+    looked at once more for what was being written while the run was swept.
     """
 
     __tablename__: ClassVar[Any] = "deleted_runs"
+    __table_args__ = (
+        Index("deleted_runs_to_sweep", "at",
+              sqlite_where=text("NOT swept"), postgresql_where=text("NOT swept")),
+    )  # fmt: skip
     run: str = Field(primary_key=True)
     org: str
     job: str
     at: int = _big()
+    swept: bool = False
 
 
 class GatewayDrainRow(SQLModel, table=True):

@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from cloud.domain.counts import Totals
 from cloud.domain.runs import PRIORITY_NAMES
 from cloud.errors import Gone, NotFound
-from cloud.storage import counts, deletions
+from cloud.storage import counts, deletions, purging
 from cloud.storage.database import Session
 from cloud.storage.deletions import SHOWN
 from cloud.storage.schema import RunRow
@@ -147,10 +147,22 @@ def find(session: Session, org: str, run: str) -> RunRow:
         of_org(RunRow, org).where(col(RunRow.id) == run)
     ).scalar_one_or_none()
     if row is None:
+        refuse_gone(session, org, run)
         raise NotFound(f"run {run}")
     if deletions.is_deleted(session, run):
-        raise Gone("deleted", f"job `{row.job}` was deleted, and its runs with it")
+        raise _deleted(row.job)
     return row
+
+
+def refuse_gone(session: Session, org: str, run: str) -> None:
+    """Raise Gone for a run that was deleted with its job, also long ago."""
+    gone = purging.gone(session, [run]).get(run)
+    if gone is not None and gone.org == org:
+        raise _deleted(gone.job)
+
+
+def _deleted(job: str) -> Gone:
+    return Gone("deleted", f"job `{job}` was deleted, and its runs with it")
 
 
 def _run(

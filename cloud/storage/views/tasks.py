@@ -79,7 +79,7 @@ def _by_index(org: str, run: str, statuses: Collection[TaskStatus]) -> list[Colu
 
 
 def get_task(session: Session, org: str, task: str, now: int) -> TaskDetail:
-    """A task with all its attempts, the newest first, and its log. Raises NotFound."""
+    """A task with all its attempts, the newest first, and its log. Raises NotFound and Gone."""
     run, _, ordinal = task.rpartition("-")
     if not run or not ordinal.isdecimal() or len(ordinal) > 9:
         raise NotFound(f"task {task}")
@@ -88,6 +88,7 @@ def get_task(session: Session, org: str, task: str, now: int) -> TaskDetail:
     )
     row: TaskRow | None = session.execute(query).scalar_one_or_none()
     if row is None:
+        runs.refuse_gone(session, org, run)
         raise NotFound(f"task {task}")
     of_run = runs.find(session, org, run)
     totals = counts.totals(session, [run])[run]

@@ -157,8 +157,12 @@ def upgrade() -> None:
     sa.Column('org', sa.String(), nullable=False),
     sa.Column('job', sa.String(), nullable=False),
     sa.Column('at', sa.BigInteger(), nullable=False),
+    sa.Column('swept', sa.Boolean(), nullable=False),
     sa.PrimaryKeyConstraint('run')
     )
+    with op.batch_alter_table('deleted_runs', schema=None) as batch_op:
+        batch_op.create_index('deleted_runs_to_sweep', ['at'], unique=False, sqlite_where=sa.text('NOT swept'), postgresql_where=sa.text('NOT swept'))
+
     op.create_table('devices',
     sa.Column('org', sa.String(), nullable=False),
     sa.Column('id', sa.String(), nullable=False),
