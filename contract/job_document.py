@@ -25,6 +25,7 @@ from contract.ids import Id
 from contract.job_batches import MAX_BATCH_TARGETS, batch_problems
 from contract.messages import OfferedRetry, OfferedStep
 from contract.template_dialect import TemplateInvalid, check, check_expression
+from contract.texts import Lines, Name, OneLine
 
 MAX_STEPS: Final = 200
 MIN_TIMEOUT: Final = timedelta(seconds=1)
@@ -34,7 +35,6 @@ DEFAULT_CONCURRENCY: Final = 5
 DEFAULT_EXPIRY: Final = timedelta(days=30)
 
 StepId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=256, strip_whitespace=True)]
 
 
 def _in_range(value: timedelta) -> timedelta:
@@ -43,7 +43,16 @@ def _in_range(value: timedelta) -> timedelta:
     return value
 
 
-Timeout = Annotated[Duration, AfterValidator(_in_range)]
+def _publish_range(schema: dict[str, Any]) -> None:
+    """The range as JSON Schema can say it: that of the number. Of the text words tell."""
+    schema["description"] = "From 1s to 30 days: 90s, 15m, 1h30m, PT15M, or milliseconds."
+    for variant in schema["anyOf"]:
+        if variant.get("type") == "integer":
+            variant["minimum"] = round(MIN_TIMEOUT.total_seconds() * 1000)
+            variant["maximum"] = round(MAX_TIMEOUT.total_seconds() * 1000)
+
+
+Timeout = Annotated[Duration, AfterValidator(_in_range), Field(json_schema_extra=_publish_range)]
 
 
 def _expression(text: str) -> str:
@@ -235,8 +244,8 @@ class JobDocument(Section):
 
     name: Name
     id: Id | None = Field(default=None, description="made from the name if not given")
-    description: str = Field(default="", max_length=4096)
-    type: str = Field(default="", max_length=64)
+    description: Annotated[str, Lines] = Field(default="", max_length=4096)
+    type: Annotated[str, OneLine] = Field(default="", max_length=64)
     targets: Targets = Targets()
     context: dict[str, JsonValue] = Field(default_factory=dict)
     context_schema: dict[str, JsonValue] | None = None
@@ -289,11 +298,8 @@ def problems(document: JobDocument) -> list[tuple[Place, str]]:
         found.extend(_template_problems(place, text))
     found.extend(_trigger_problems(document))
     found.extend(_item_problems(document))
-    lists: dict[tuple[str | int, ...], Sequence[Step]] = {
-        ("steps",) if isinstance(document.steps, list) else ("steps", name): steps
-        for name, steps in step_lists(document).items()
-    }
-    found.extend((Place(keys), text) for keys, text in batch_problems(document, lists))
+    given = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    found.extend((Place(keys), text) for keys, text in batch_problems(given))
     return found
 
 

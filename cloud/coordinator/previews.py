@@ -17,7 +17,6 @@ from cloud.storage.dialect import is_sqlite
 from cloud.storage.targets import compile_query
 from contract import query as queries
 from contract.http.targets import Excluded, Preview, PreviewAsked
-from contract.job_batches import is_batch
 from contract.job_document import JobDocument
 from contract.waiting import WAITS
 
@@ -85,6 +84,6 @@ def _excluded(
             found.table,
             verbs,
             now - SILENCE_MS,
-            central=is_batch(document),
+            central=document.iteration.batch != 1,
         )
     ]
