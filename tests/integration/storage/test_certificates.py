@@ -112,6 +112,6 @@ def test_an_org_has_one_ca_and_its_key_is_sealed(world, ask):
     for table in ("authorities", "certificates", "calls", "run_log"):
         assert "PRIVATE" not in str(world.sql(f"SELECT * FROM {table}"))
     (sealed,) = world.sql(f"SELECT sealed_key FROM authorities WHERE org = '{org}'")
-    assert "BEGIN PRIVATE KEY" in VAULT.open(sealed[0])
+    assert "BEGIN PRIVATE KEY" in str(VAULT.open(sealed[0]))
     with pytest.raises(CallRefused, match="another secrets key"):
         ask("sign", key="k-9", csr=csr(), vault=Vault(new_key(b"x" * 32)))
