@@ -395,7 +395,11 @@ class ReceiptItem(Part):
 
 
 class StreamReceipt(Part):
-    """Everything of a stream up to and with this number is stored."""
+    """Everything of a stream up to and with this number is stored.
+
+    The cloud names the highest number of the message it answers. A gateway sends a stream oldest
+    first and has one message of it in flight, so nothing that was lost can lie below.
+    """
 
     stream: Stream
     kind: Literal["logs", "states"]

@@ -385,3 +385,16 @@ def test_what_a_device_says_is_data_for_later_steps():
         attempt, effects = advance(attempt, fact, later(AT, 10))
         given += [effect.parameters for effect in effects if isinstance(effect, Perform)]
     assert given[1:] == [{"text": said}, {"text": f"<{said}>"}]
+
+
+@pytest.mark.row("B2")
+def test_waiting_for_the_line_costs_nothing_of_the_timeout():
+    attempt = accept(an_offer(timeout=2_000, start_by=3_600_000), a_body(READ), 1, AT)
+    attempt, _ = advance(attempt, Started(1), AT)
+    for passed in range(0, 600_000, 60_000):
+        attempt, _ = advance(attempt, Held("bus_busy"), later(AT, passed))
+    attempt, effects = advance(attempt, Begin(), later(AT, 600_000))
+    (performed,) = [effect for effect in effects if isinstance(effect, Perform)]
+    assert (performed.timeout_ms, attempt.elapsed) == (2_000, 0)
+    attempt, _ = advance(attempt, TimedOut(), later(AT, 602_001))
+    assert (attempt.status, attempt.elapsed) == (TaskStatus.TIMED_OUT, 2_001)
