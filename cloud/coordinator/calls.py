@@ -294,12 +294,15 @@ def _sign(session: Session, asked: Asked) -> Served:
     """For the task's own device, whatever the request says."""
     if asked.task.device is None or asked.vault is None:
         raise CallRefused("only a device is given a certificate", "step_invalid")
+    days = asked.body.get("days", DEFAULT_CERTIFICATE_DAYS)
+    if not isinstance(days, int):
+        raise CallRefused("days: a whole number is wanted", "step_invalid")
     signed = certificates.sign(
         session,
         asked.vault,
         Name(asked.run.org, asked.task.device),
         str(asked.body.get("csr") or ""),
-        int(asked.body.get("days", DEFAULT_CERTIFICATE_DAYS)),
+        days,
         asked.now,
         run=asked.run.id,
         ordinal=asked.task.ordinal,

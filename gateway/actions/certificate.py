@@ -6,6 +6,7 @@ device, so doing one again is harmless. A device goes back by itself from what w
 """
 
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
@@ -46,6 +47,7 @@ from gateway.errors import CallRefused, StepInvalid
 # How long a device may take from "I try it" to using it.
 SETTLE_S: Final = 30.0
 LOOK_EVERY_S: Final = 0.5
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 _BEGIN: Final = "-----BEGIN CERTIFICATE-----"
 _END: Final = "-----END CERTIFICATE-----"
 
@@ -91,7 +93,7 @@ class CertificateSign:
         if not csr:
             raise StepInvalid("certificate.sign needs a `csr`, or a certificate.request before it")
         # Without a key of the job's own: that would give one device's certificate to all others.
-        body: dict[str, JsonValue] = {"csr": csr, "days": asked.days}
+        body: dict[str, JsonValue] = {"csr": csr, "days": _whole(asked.days, "days")}
         try:
             signed = await reach.ask_cloud(replace(call, parameters=body, key=None))
         except CallRefused as error:
@@ -251,6 +253,8 @@ def _wanted(call: Call, given: str | None) -> str:
     if not fingerprint:
         text = f"{call.uses} needs a `fingerprint`, or a certificate.install before it"
         raise StepInvalid(text)
+    if not _FINGERPRINT.fullmatch(fingerprint.lower()):
+        raise StepInvalid(f"{call.uses}: `fingerprint` is a sha256 in hex")
     return fingerprint.lower()
 
 
@@ -267,7 +271,14 @@ def _why_not(state: CertificateState) -> str:
 
 
 def _slot(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    return 0 if value is None else _whole(value, "slot")
+
+
+def _whole(value: object, name: str) -> int:
+    """A parameter that templates may have filled. Raises StepInvalid."""
+    if not isinstance(value, int):
+        raise StepInvalid(f"`{name}` is a whole number, not {value!r}"[:200])
+    return value
 
 
 def _remembered(call: Call, key: str) -> str:

@@ -165,6 +165,24 @@ async def test_a_certificate_of_another_key_or_without_its_chain_is_refused(rig)
             await perform("install", world, memory, certificate="nonsense")
 
 
+async def test_parameters_that_templates_filled_wrongly_are_named(rig):
+    async with rig() as it:
+        world, memory = World(it), Memory(csr="x", certificate_fingerprint="feed")
+        for verb, parameters, why in (
+            ("request", {"slot": "{{ 1 }}"}, "slot"),
+            ("sign", {"days": "{{ 1 }}"}, "days"),
+            ("sign", {"days": 900}, "days"),
+            ("verify", {}, "sha256 in hex"),
+            ("commit", {"fingerprint": "x" * 64}, "sha256 in hex"),
+            ("install", {}, "needs a `certificate`"),
+        ):
+            with pytest.raises(StepInvalid, match=why):
+                await perform(verb, world, memory, **parameters)
+        with pytest.raises(StepInvalid, match="needs a `csr`"):
+            await perform("sign", world, Memory())
+        assert it.device.keystore.slots == {}
+
+
 async def test_a_slot_that_is_not_there_is_refused(rig):
     async with rig() as it:
         refused = await perform("request", World(it), {}, slot=9)

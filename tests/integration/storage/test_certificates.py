@@ -91,7 +91,7 @@ def test_a_refused_request_leaves_nothing(world, ask):
         with pytest.raises(CallRefused) as refused:
             ask("sign", csr=asked)
         assert refused.value.code == "csr_refused"
-    for days in (0, 826, "many"):
+    for days in (0, 826, "many", "{{ 1 }}"):
         with pytest.raises(CallRefused) as refused:
             ask("sign", csr=csr(), days=days)
         assert refused.value.code == "step_invalid"
