@@ -7,9 +7,10 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 
-from cloud.coordinator import runs, selections
+from cloud.coordinator import control, runs, selections
 from cloud.errors import Invalid
 from contract.http.operations import ActOnDevices
+from contract.http.runs import CancelRun, PauseRun
 from contract.lifecycle import RunStatus
 from contract.messages import InventoryDevice
 from tests.integration.storage.test_operations import Office
@@ -172,3 +173,22 @@ def test_a_device_at_work_is_acted_on_too(office: Office):
     office.finish(act(office, {"do": "hold"}, all=True))
     world.report("berlin", snapshot(task, "succeeded", 2))
     assert world.settle(run).status is RunStatus.SUCCEEDED
+
+
+def test_paused_it_waits_and_cancelled_it_keeps_what_is_done(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(selections, "ACTED_ON", 2)
+    world = office.world
+    pumps(world, 6)
+    run = act(office, {"do": "hold", "reason": "crane"}, all=True)
+    office.step()
+    world.run_now(control.pause_run, world.caller, run, PauseRun(), world.now)
+    office.step()
+    assert world.sql("SELECT count(*) FROM holds") == [(2,)]
+    world.run_now(control.resume_run, world.caller, run, world.now)
+    office.step()
+    world.run_now(runs.cancel_run, world.caller, run, CancelRun(), world.now)
+    ended = office.finish(run)
+    assert (ended.status, ended.results) == (RunStatus.CANCELLED, {"held": 4})
+    assert world.sql("SELECT count(*) FROM holds") == [(4,)]
