@@ -150,7 +150,8 @@ class _Tick:
         """Offer tasks of a run; returns how many were looked at, and those that were offered."""
         session, now = self.session, self.now
         if run.serial:
-            rows: Sequence[Any] = serial.candidates(session, run, now, self.silence)
+            found = serial.candidates(session, run, now, self.silence)
+            rows: Sequence[Any] = found[: max(LOOKED_AT // batches.weight(run), 1)]
         else:
             rows = dispatching.due_tasks(session, run.id, now, limit)
         if not rows:

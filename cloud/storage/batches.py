@@ -6,11 +6,12 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from cloud.storage import target_documents
 from cloud.storage.database import Session
-from cloud.storage.dialect import any_of, change, fetch, listed
+from cloud.storage.dialect import any_of, change, change_many, fetch, listed
 from cloud.storage.run_sweeps import window
 from cloud.storage.schema import RunRow
-from cloud.storage.targets import ROWS, SHAPES, Compiled
+from cloud.storage.targets import SHAPES, Compiled
 from contract.ids import CENTRAL
 
 
@@ -67,33 +68,31 @@ def drop_targets(session: Session, run: str) -> None:
 
 
 def note_gone(session: Session, run: Any, ordinals: Iterable[int]) -> set[int]:
-    """Mark the targets of these tasks that were deleted; the tasks that have none left."""
-    shape = SHAPES[run.resource]
-    wanted = listed(session, sorted(set(ordinals)))
-    target = "CAST(task_targets.target AS BIGINT)" if shape.counts else "task_targets.target"
-    there = f"{shape.table}.org = :org AND {shape.key} = {target}"
-    given = {"of_table": run.target_table} if shape is ROWS else {}
-    if shape is ROWS:
-        there += f" AND {shape.table}.of_table = :of_table"
-    change(
-        session,
-        f"UPDATE task_targets SET gone = NOT gone WHERE run = :run "
-        f"AND {any_of(session, 'ordinal', 'ordinals')} "
-        f"AND gone = EXISTS (SELECT 1 FROM {shape.table} WHERE {there})",
-        run=run.id,
-        org=run.org,
-        ordinals=wanted,
-        **given,
-    )
+    """Note which targets of these tasks are deleted now; the tasks that have none left."""
     rows = fetch(
         session,
-        "SELECT ordinal FROM task_targets WHERE run = :run "
-        f"AND {any_of(session, 'ordinal', 'ordinals')} GROUP BY ordinal "
-        "HAVING sum(CASE WHEN gone THEN 0 ELSE 1 END) = 0",
+        "SELECT ordinal, position, target, gone FROM task_targets WHERE run = :run "
+        f"AND {any_of(session, 'ordinal', 'ordinals')}",
         run=run.id,
-        ordinals=wanted,
+        ordinals=listed(session, sorted(set(ordinals))),
     )
-    return {row.ordinal for row in rows}
+    # By their keys: an EXISTS in an update may be planned as a scan of the whole fleet.
+    known = target_documents.known(
+        session, run.org, SHAPES[run.resource], (row.target for row in rows), run.target_table
+    )
+    change_many(
+        session,
+        "UPDATE task_targets SET gone = :gone WHERE run = :run AND ordinal = :ordinal "
+        "AND position = :position",
+        [
+            {"run": run.id, "ordinal": row.ordinal, "position": row.position,
+             "gone": row.target not in known}
+            for row in rows
+            if bool(row.gone) == (row.target in known)
+        ],
+    )  # fmt: skip
+    left = {row.ordinal for row in rows if row.target in known}
+    return {row.ordinal for row in rows} - left
 
 
 def targets_of(session: Session, run: str, ordinals: Iterable[int]) -> dict[int, list[str]]:

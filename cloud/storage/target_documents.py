@@ -72,14 +72,21 @@ def of_ids(
     return {_id(shape, row): _document(session, org, shape, row, members) for row in rows}
 
 
-def known(session: Session, org: str, shape: Shape, ids: Iterable[str]) -> set[str]:
-    """Those of these ids that there are."""
+def known(
+    session: Session, org: str, shape: Shape, ids: Iterable[str], table: str = ""
+) -> set[str]:
+    """Those of these ids that there are; `table` is that of rows."""
+    wanted: list[Any] = sorted(set(ids))
+    if shape.counts:
+        wanted = [int(key) for key in wanted]
+    parameters: dict[str, Any] = {"of_table": table} if shape is ROWS else {}
     rows = fetch(
         session,
-        f"SELECT {shape.key} AS id FROM {shape.table} WHERE org = :org "
+        f"SELECT {shape.key} AS id FROM {shape.table} WHERE org = :org{in_table(shape)} "
         f"AND {any_of(session, shape.key, 'ids')}",
         org=org,
-        ids=listed(session, sorted(set(ids))),
+        ids=listed(session, wanted),
+        **parameters,
     )
     return {str(row.id) for row in rows}
 
