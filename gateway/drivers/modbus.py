@@ -64,6 +64,7 @@ class ModbusOptions(BaseModel):
     baud: int = Field(default=19200, ge=50, le=12_000_000)
     parity: Literal["N", "E", "O"] = Field(default="E", description="even is Modbus's own default")
     stopbits: Literal[1, 2] = 1
+    local_echo: bool = Field(default=False, description="the line hears what we say (RS-485)")
     host: str | None = Field(default=None, description="of a device or gateway that speaks TCP")
     tcp_port: int = Field(default=502, ge=1, le=65535)
     reply_wait_s: float = Field(default=1.0, gt=0, le=60, description="wait for one reply")
@@ -331,7 +332,9 @@ def _make(
 
 def _place(options: ModbusOptions) -> SerialPlace | TcpPlace:
     if options.port is not None:
-        return SerialPlace(options.port, options.baud, options.parity, options.stopbits)
+        return SerialPlace(
+            options.port, options.baud, options.parity, options.stopbits, options.local_echo
+        )
     assert options.host is not None
     return TcpPlace(options.host, options.tcp_port)
 
@@ -344,6 +347,7 @@ def _bus(options: ModbusOptions) -> Bus:
         "baud": options.baud,
         "parity": options.parity,
         "stopbits": options.stopbits,
+        "local_echo": options.local_echo,
     }
     return Bus(f"serial:{options.port}", seat, manners)
 

@@ -7,11 +7,12 @@ means is for the driver to decide. Whatever it takes for a reply is compared wit
 import asyncio
 import logging
 import os
+import struct
 import termios
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 from pymodbus import ModbusException as LibraryError
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
@@ -48,12 +49,13 @@ class Exceptional(Exception):
 
 @dataclass(frozen=True)
 class SerialPlace:
-    """`parity` is "N", "E" or "O"."""
+    """`parity` is "N", "E" or "O"; `has_echo`: what we send comes back to us."""
 
     port: str
     baud: int
     parity: str
     stopbits: int
+    has_echo: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,10 @@ class ModbusLine:
         ask: Callable[[ModbusBaseClient], Awaitable[ModbusPDU]],
         wait_s: float,
     ) -> ModbusPDU:
-        asking = asyncio.ensure_future(ask(client))
+        try:
+            asking = asyncio.ensure_future(ask(client))
+        except LibraryError:  # lost since we looked; nothing was sent
+            self._fail("it was lost")
         losing = asyncio.ensure_future(self._lost.wait())
         both: set[asyncio.Future[object]] = {asking, losing}  # type: ignore[arg-type]
         try:
@@ -179,7 +184,9 @@ class ModbusLine:
             self._close()
             raise NoReply(f"{self._where} was lost")
         # A reply that is only late must not be taken for the answer to what is asked next.
-        self._free_at_s = _now_s() + min(wait_s, 1.0)
+        # TCP has transaction numbers for that.
+        if isinstance(self._place, SerialPlace):
+            self._free_at_s = _now_s() + min(wait_s, 1.0)
         if self._heard:
             self._turns.garbage(self.bus, self._line_s(self._heard))
         raise NoReply(f"no reply within {wait_s:.2g} s")
@@ -191,6 +198,7 @@ class ModbusLine:
         self._close()
         self._lost = asyncio.Event()
         client = self._client = self._new_client(self._lost)
+        client.ctx.callback_data = _forgiving(client.ctx.callback_data)  # type: ignore[method-assign]
         try:
             async with asyncio.timeout(CONNECT_WITHIN_S):
                 is_connected = await client.connect()
@@ -218,11 +226,11 @@ class ModbusLine:
             )  # fmt: skip
         return AsyncModbusSerialClient(
             place.port, baudrate=place.baud, parity=place.parity, stopbits=place.stopbits,
-            timeout=LIBRARY_WAIT_S, retries=0, reconnect_delay=0,
+            handle_local_echo=place.has_echo, timeout=LIBRARY_WAIT_S, retries=0, reconnect_delay=0,
             trace_packet=packet, trace_connect=connection,
         )  # fmt: skip
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str) -> NoReturn:
         self._close()
         if isinstance(self._place, TcpPlace):
             raise DeviceUnreachable(f"cannot connect to {self._where}: {why}")
@@ -255,6 +263,18 @@ class ModbusLine:
         if isinstance(self._place, TcpPlace):
             return 0.0
         return size * BITS_PER_CHARACTER / self._place.baud
+
+
+def _forgiving(take: Callable[..., int]) -> Callable[..., int]:
+    """The library raises into the event loop over some frames that are none; they are garbage."""
+
+    def taken(data: bytes, addr: tuple[object, ...] | None = None) -> int:
+        try:
+            return take(data, addr)
+        except (LibraryError, ValueError, LookupError, struct.error):
+            return len(data)
+
+    return taken
 
 
 def _now_s() -> float:
