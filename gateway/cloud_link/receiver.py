@@ -127,8 +127,14 @@ class Receiver:
         """Offers are answered, so that the cloud knows; all else is merely left out."""
         if isinstance(part, Offer):
             items = [Refusal(task.task, task.attempt, code, text) for task in part.tasks]
-            await self._journal.run(refuse_offers, items, self._clock())
-            self._listeners.on_unsent(True)
+            try:
+                await self._journal.run(refuse_offers, items, self._clock())
+            except StorageFull:
+                raise
+            except Exception as error:  # noqa: BLE001 (not even its name can be kept)
+                self._raised(Kind.OFFER, error)
+            else:
+                self._listeners.on_unsent(True)
 
     async def _welcome(self, welcome: Welcome) -> None:
         if welcome.nonce is None:

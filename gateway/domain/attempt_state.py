@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import JsonValue
 
 from contract.lifecycle import TASK_ENDS, StepStatus, TaskStatus
 from contract.messages import Failure, JobBody, OfferedStep, OfferedTask
 from gateway.domain.facts import Acknowledgment, CancelMode, Instant
+
+# The third end is blamed on the step: before it, each must have been under way alone.
+SUSPECT_BEGINS: Final = 2
 
 T = TypeVar("T", "StepState", "Attempt")
 
@@ -90,6 +93,12 @@ class Attempt:
     def is_awaiting(self) -> bool:
         """Its steps are done; whoever acknowledges it has the word, and no worker."""
         return self.status is TaskStatus.AWAITING
+
+    @property
+    def is_suspect(self) -> bool:
+        """Twice or more the process has ended in its step, and perhaps because of it."""
+        step = None if self.current is None else self.steps[self.current]
+        return step is not None and not step.retrying and step.begins >= SUSPECT_BEGINS
 
     @property
     def first_step(self) -> OfferedStep | None:

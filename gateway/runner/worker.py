@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, cast
 
 from pydantic import JsonValue
@@ -74,6 +74,7 @@ BUS_PATIENCE_S: Final = 1.0
 IDLE_S: Final = 30.0
 AT_ONCE_IN_A_ROW: Final = 50
 LINES_EVERY_S: Final = 1.0
+PROBATION_S: Final = 10.0
 LINES_KEPT: Final = 200
 ON_DEVICES: Final = ("device.", "firmware.", "certificate.")
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -101,6 +102,7 @@ class Shop:
     on_unsent: Callable[[bool], None]
     outside: Outside
     replies: Replies
+    probation: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Worker:
@@ -118,6 +120,7 @@ class Worker:
         self._lines: list[outbox.Line] = []
         self._is_stopping = False
         self._is_interrupting = False
+        self._outcome_known = asyncio.Event()
 
     def wake(self) -> None:
         """There may be more work."""
@@ -185,6 +188,7 @@ class Worker:
                 try:
                     await self._carry_within(steps)
                 finally:
+                    self._outcome_known.set()
                     if self._performing is not None:
                         self._performing.cancel()
                         self._performing = None
@@ -201,6 +205,8 @@ class Worker:
         if problem is not None and not self._attempt.begun:
             await self._take(Hopeless(*problem), steps)
             return
+        if self._attempt.is_suspect and not self._is_stopping:
+            await self._begin_probation(steps)
         await self._take(Started(self._shop.boot, device, self._shop.gateway), steps)
         await self._until_begun(steps)
         while self._open and not self._is_stopping:
@@ -209,6 +215,22 @@ class Worker:
             await self._take(self._inbox.get_nowait(), steps)
         await self._keep_lines()
         await self._take_last_words()
+
+    async def _begin_probation(self, steps: asyncio.TaskGroup) -> None:
+        """Steps in whose middle the process has ended before are taken up one after the other.
+
+        So a further end is blamed on one of them alone, not on all that were under way.
+        """
+        probation = self._shop.probation
+        await probation.acquire()
+        self._outcome_known.clear()
+        ending = steps.create_task(self._end_probation(), name="probation")
+        ending.add_done_callback(lambda _: probation.release())
+
+    async def _end_probation(self) -> None:
+        with suppress(TimeoutError):  # whoever ends the process does so sooner
+            async with asyncio.timeout(PROBATION_S):
+                await self._outcome_known.wait()
 
     async def _take_last_words(self) -> None:
         """An acknowledgment may have come between the last step and now, when we let go."""
@@ -357,6 +379,8 @@ class Worker:
                 after, effects = self._advance(after, fact)
         if after.revision != before.revision:
             await self._save(after, before.revision)
+        if isinstance(fact, Outcome):
+            self._outcome_known.set()
         self._attempt = after
         for effect in effects:
             self._act(effect, steps)
