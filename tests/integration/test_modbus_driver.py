@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+from typing import Any
 
 import pytest
 
@@ -25,11 +26,15 @@ from tests.kit.ports import free_port
 from tests.kit.waiting import wait_until_async
 
 pytestmark = pytest.mark.row("E3", "E4")
-LINES = {"rtu": {}, "rtu at 19200": {"baud": 19200}, "tcp": {"is_tcp": True}}
+LINES: dict[str, dict[str, Any]] = {
+    "rtu": {},
+    "rtu at 19200": {"baud": 19200},
+    "tcp": {"is_tcp": True},
+}
 GOOD = tuple(name for name in demo_profile().points if name not in ("broken_sensor", "missing"))
 
 
-@pytest.fixture(params=LINES.values(), ids=LINES.keys())
+@pytest.fixture(params=list(LINES.values()), ids=list(LINES))
 def line(request):
     return request.param
 
@@ -42,7 +47,7 @@ async def test_points_are_read_and_written_in_their_own_units(tmp_path, line):
         assert values["temperature"] == 21.5
         assert values["hours"] == 100_000
         assert values["state"] == {"ready": True, "running": False, "warning": True}
-        written = {
+        written: dict[str, Any] = {
             "speed": 21.3, "ramp": 1.5, "position": -7, "torque_limit": 1.5, "energy": 2**40 + 3,
             "options": {"brake": True}, "label": "ab c", "enable": True, "lamp": True,
         }  # fmt: skip
