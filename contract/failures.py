@@ -185,6 +185,11 @@ _KINDS: Final = (
         "The device may have been changed: the next attempt reads its state first.",
     ),
     FailureKind(
+        "gateway_offline",
+        "The gateway was silent for longer than the job waits, and the job says `offline: fail`.",
+        "Bring the gateway back and retry the failed tasks, or let the job wait for it.",
+    ),
+    FailureKind(
         "gateway_silent",
         "The gateway has not reported within the deadline.",
         "Check the gateway's power and uplink; its late result will still be kept.",

@@ -15,7 +15,7 @@ from cloud.domain.control import Pauser, RetryAsked
 from cloud.domain.counts import Deltas
 from cloud.domain.runs import PRIORITIES
 from cloud.errors import Conflict, Invalid, NotFound
-from cloud.storage import counts, gateways, jobs, reports, run_sweeps, runs, tasks
+from cloud.storage import counts, gateways, jobs, reports, run_sweeps, runs, tasks, triggers
 from cloud.storage.database import Session
 from cloud.storage.schema import JobRow, RunRow
 from cloud.storage.views import devices as device_views
@@ -292,6 +292,9 @@ def sweep_retried(session: Session, run: RunRow, now: int, limit: int) -> bool:
     if run.serial:
         session.refresh(run)
     moved, last = run_sweeps.retry(session, run.id, run.retried_to, limit, asked, now)
+    if any(status is TaskStatus.TIMED_OUT for status, _, _ in moved):
+        upto = run.total if last is None else last
+        triggers.withdraw_timeouts(session, run.id, run.retried_to, upto)
     deltas = Deltas()
     for status, number, _ in moved:
         deltas.added(run.id, status, -number)

@@ -44,6 +44,9 @@ def get(
                 for step in attempt.steps
             ],
         )
+        for step in attempt.steps:
+            if step.failure is not None and step.help:
+                output.say(f"{step.name or step.id}: {step.help}")
         for step in attempt.steps if inputs else ():
             if step.input is not None:
                 cut = " (cut)" if step.input_truncated else ""
