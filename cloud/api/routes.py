@@ -38,8 +38,9 @@ from contract.http import targets
 from contract.http.fleet import NewGateway
 from contract.http.history import AddLogLine, ExtendRun
 from contract.http.holds import SetHold
+from contract.http.jobs import DuplicateJob
 from contract.http.problems import MEDIA_TYPE, Problem
-from contract.http.runs import CancelRun, ChangeRun, PauseRun, RetryRun, StartRun
+from contract.http.runs import CancelRun, ChangeRun, PauseRun, PostponeRun, RetryRun, StartRun
 from contract.http.tasks import AcknowledgeTask
 from contract.job_document import JobDocument
 
@@ -78,10 +79,12 @@ BODIES: Final = (
     AcknowledgeTask,
     SetHold,
     JobDocument,
+    DuplicateJob,
     StartRun,
     CancelRun,
     ChangeRun,
     PauseRun,
+    PostponeRun,
     RetryRun,
     NewGateway,
     AddLogLine,
