@@ -15,6 +15,8 @@ from tests.kit.waiting import wait_until
 
 # What a simulated device answers at once needs no long patience.
 SMP_OPTIONS: Final[Mapping[str, Any]] = {"reply_wait_s": 0.5, "no_progress_s": 10.0}
+LINE_OPTIONS: Final[Mapping[str, Any]] = {"reply_wait_s": 0.3, "tries": 30}
+MODBUS_OPTIONS: Final[Mapping[str, Any]] = {"reply_wait_s": 0.3, "tries": 10}
 PATIENCE: Final = "2s"
 
 Group = Mapping[str, Any]
@@ -235,9 +237,25 @@ class Site:
                 if group["personality"] == "smp":
                     port = str(self.folder / "lines" / device)
                     found.append({**common, "driver": "smp", "port": port, **smp})
+                elif group["personality"] == "line_json":
+                    port = str(self.folder / "lines" / group["line"])
+                    own = {"port": port, "address": device, **LINE_OPTIONS}
+                    found.append({**common, "driver": "line_json", **own})
+                elif group["personality"] == "modbus":
+                    unit = group.get("unit", 1) + device_ids(group).index(device)
+                    found.append({**common, "unit": unit, **self._modbus(group)})
                 else:
                     found.append({**common, "driver": "mqtt", "profile": "roundsman_demo"})
         return found
+
+    def _modbus(self, group: Group) -> dict[str, Any]:
+        common = {"driver": "modbus", "profile": "roundsman_demo_drive", **MODBUS_OPTIONS}
+        if "listen" in group:
+            host, _, port = group["listen"].rpartition(":")
+            return {**common, "host": host, "tcp_port": int(port)}
+        port = str(self.folder / "lines" / group["line"])
+        # The kernel refuses parity on a pty.
+        return {**common, "port": port, "baud": group.get("baud", 115200), "parity": "N"}
 
 
 def device_ids(group: Group) -> list[str]:
@@ -257,4 +275,26 @@ def mqtt(device: str, **group: Any) -> Group:
     return {"personality": "mqtt", "ids": [device], **_QUICK, "flash_time": "100ms", **group}
 
 
+def on_one_line(line: str, *devices: str, **group: Any) -> Group:
+    """Line-JSON devices that share a pty of that name."""
+    return {"personality": "line_json", "line": line, "ids": list(devices), **_QUICK, **group}
+
+
+def modbus(line: str, *devices: str, **group: Any) -> Group:
+    """Units 1, 2 ... on a pty of that name, or behind TCP with `listen`; each a demo drive."""
+    own = {"personality": "modbus", "line": line, "ids": list(devices), "registers": DRIVE}
+    return {**own, **_QUICK, **group}
+
+
+# What a drive of the profile roundsman_demo_drive holds.
+DRIVE: Final[Mapping[str, Any]] = {
+    "coils": {0: 0, 1: 0, 2: 1},
+    "discrete": {0: 1, 1: 0},
+    "holding": {
+        **dict.fromkeys(range(24), 0),
+        **{0: 1500, 1: 100, 16: 0x4452, 17: 0x562D, 18: 0x3432, 900: 0},
+    },
+    "input": {0: 1, 1: 34464, 2: 0x41AC, 3: 0, 4: 215, 5: 5},
+    "exceptions": {900: 4},
+}
 _QUICK: Final[Mapping[str, Any]] = {"boot_time": "100ms", "image_size": 8192}
