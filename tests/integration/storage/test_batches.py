@@ -1,6 +1,7 @@
 """Batch iteration: one task for several targets, on both databases."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -341,3 +342,9 @@ def test_a_job_that_batches_does_not_handle_timeouts_one_by_one(fleet: World):
     fire(fleet)
     assert fleet.settle(run).has_errors
     assert fleet.sql("SELECT status, handler FROM trigger_firings") == [("refused", None)]
+
+
+def test_one_look_reads_a_bounded_number_of_targets():
+    rows = [SimpleNamespace(batch=0 if n % 2 else 1, targets=900 if n % 2 else 1) for n in range(9)]
+    kept = batches.within_reach(rows)
+    assert [row.targets for row in kept] == [1, 900, 1, 900, 1, 1, 1]
