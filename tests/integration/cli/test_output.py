@@ -70,7 +70,7 @@ def test_each_noun_lists_and_gets(api: FakeApi, cli: Cli):
     assert cli("jobs", "list").out.startswith("pumps\tPumps\t")
     assert "revision\t1\n" in cli("jobs", "get", "pumps").out
     assert "state\tversion=1.0\n" in cli("devices", "get", "pump-1").out
-    assert cli("gateways", "list").out.startswith("berlin-1\t\tyes\tno\t")
+    assert cli("gateways", "list").out.startswith("berlin-1\t\tyes\tworking\tno\t")
     assert f"\t{'a' * 64}\t" in cli("artifacts", "list").out
 
 
