@@ -61,13 +61,19 @@ def test_a_task_that_waits_for_its_gateway_loses_no_time(rig):
 
 
 @pytest.mark.row("B2")
+@pytest.mark.row("C9")
 def test_a_running_task_is_out_of_time_and_a_wrong_timeout_is_named(rig):
     rig.add_gateway("north", [smp("pump-1")])
-    run = rig.start(command_job(steps=[delay("30s")], timeout="1s"))
+    slow = {**delay("30s"), "name": "Wait", "help": "Press the button beside the lamp."}
+    run = rig.start(command_job(steps=[slow], timeout="1s"))
     rig.finish(run, "failed")
     task = rig.task(run, "pump-1")
     assert (task.status, task.failure.code) == (TaskStatus.TIMED_OUT, "task_timed_out")
-    assert task.failure.help
+    # What to do by hand stands beside it: the code's own words, and those of the job's author.
+    shown = rig.cli("tasks", "get", task.id).tail()
+    for words in (task.failure.sentence, task.failure.help, "Wait: Press the button"):
+        assert words, task.failure
+        assert words in shown
 
     file = rig.folder / "job.yaml"
     file.write_text(
