@@ -107,13 +107,14 @@ class LineFaults:
 
     def chatter(self) -> list[Send]:
         """All that the line says unasked, from its start on."""
-        sends = []
-        for number, chatter in enumerate(self.chatters):
-            size = max(1, int(chatter.bytes_per_s * CHATTER_EVERY_S))
-            for tick in range(int(chatter.for_s / CHATTER_EVERY_S)):
-                garbage = self._garbage(f"chatter {number} {tick}", size)
-                sends.append(Send(garbage, chatter.after_s + tick * CHATTER_EVERY_S))
-        return sends
+        return [send for chatter in self.chatters for send in self.sends_of(chatter)]
+
+    def sends_of(self, chatter: Chatter) -> list[Send]:
+        size = max(1, int(chatter.bytes_per_s * CHATTER_EVERY_S))
+        return [
+            Send(self._garbage(f"chatter {tick}", size), chatter.after_s + tick * CHATTER_EVERY_S)
+            for tick in range(int(chatter.for_s / CHATTER_EVERY_S))
+        ]
 
     def _chances(self, kind: str, count: int) -> tuple[float, float, float, float]:
         digest = hashlib.sha256(f"{self.seed}/{kind}/{count}".encode()).digest()

@@ -20,10 +20,11 @@ from contract.device.line_json import (
 )
 from firmware_sim.device import Device
 from firmware_sim.faults import Unplug
-from firmware_sim.line import Action, LineFaults, Send
+from firmware_sim.line import CHATTER_EVERY_S, Action, Chatter, LineFaults, Send
 
 DOWN_AFTER_RESET_S: Final = 0.25
 BYTE_APART_S: Final = 0.0005
+BYTES_PER_S: Final = 11_520.0  # of a line of 115200 baud, if nothing else is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,15 @@ class _Refused(Exception):
         self.code = code
 
 
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A reply that is given once more when its id comes again; not before `works_s` have passed."""
+
+    reply: Reply
+    since_s: float
+    works_s: float
+
+
 @dataclass(slots=True)
 class Unit:
     """One device on the line, with what its RAM holds."""
@@ -47,13 +57,14 @@ class Unit:
     points: dict[str, Any]
     up_at_s: float = 0.0
     resets_at_s: float | None = None
-    last_id: str = ""
-    last_reply: Reply | None = None
-    works_from_s: float = 0.0
-    works_until_s: float = 0.0
+    # The last request that names its boot, and the last that names none: a version that is read
+    # between two tries of a command must not make the device forget the command.
+    last: dict[bool, "Remembered"] = field(default_factory=dict)
+    works_s: float = 0.0
     replies: int = 0
     total: int = 0
     after: list[Event] = field(default_factory=list)
+    babble: Chatter | None = None
 
     @property
     def address(self) -> str:
@@ -66,9 +77,8 @@ class Unit:
     def boot(self, now_s: float) -> None:
         self.device.boot()
         self.up_at_s = now_s + self.device.boot_time_s
-        self.resets_at_s = self.last_reply = None
-        self.last_id = ""
-        self.works_until_s = 0.0
+        self.resets_at_s = None
+        self.last.clear()
 
 
 class LineJsonPersonality:
@@ -132,17 +142,19 @@ class LineJsonPersonality:
         if request.boot is not None and request.boot != unit.boot_word:
             text = f"meant for {request.boot}, this is {unit.boot_word}"
             return Reply(request.id, unit.address, "refused", code=REBOOTED, text=text)
-        if request.id == unit.last_id:
+        is_once = request.boot is not None
+        last = unit.last.get(is_once)
+        if last is not None and last.reply.id == request.id:
             unit.device.counters.repeats += 1
         else:
-            unit.last_id = request.id
-            unit.last_reply = self._perform(unit, request, now_s)
-        if now_s < unit.works_until_s:
-            whole_s = unit.works_until_s - unit.works_from_s
-            percent = round(100 * (now_s - unit.works_from_s) / whole_s, 1)
+            unit.works_s = 0.0
+            reply = self._perform(unit, request, now_s)
+            last = unit.last[is_once] = Remembered(reply, now_s, unit.works_s)
+        done_s = now_s - last.since_s
+        if done_s < last.works_s:
+            percent = round(100 * done_s / last.works_s, 1)
             return Reply(request.id, unit.address, "busy", progress=percent)
-        assert unit.last_reply is not None
-        return unit.last_reply
+        return last.reply
 
     def _perform(self, unit: Unit, request: Request, now_s: float) -> Reply:
         try:
@@ -173,12 +185,18 @@ class LineJsonPersonality:
                 return {"total": unit.total}
             case "work":
                 seconds = params.get("seconds", 1)
-                unit.works_from_s = now_s
-                unit.works_until_s = now_s + (seconds if isinstance(seconds, int | float) else 1)
+                unit.works_s = seconds if isinstance(seconds, int | float) else 1.0
                 self._done(unit, name)
                 return {"worked_s": seconds}
             case "say":
                 unit.after.append(Event(unit.address, "log", str(params.get("text", ""))))
+                return {}
+            case "babble":
+                seconds = params.get("seconds", 1)
+                for_s = float(seconds) if isinstance(seconds, int | float) else 1.0
+                # At once: whatever is said meanwhile waits behind it.
+                rate = min(for_s, 60.0) * BYTES_PER_S / CHATTER_EVERY_S
+                unit.babble = Chatter(0.02, CHATTER_EVERY_S, rate)
                 return {}
             case "reset":
                 unit.resets_at_s = now_s + DOWN_AFTER_RESET_S
@@ -215,7 +233,9 @@ class LineJsonPersonality:
             frames.append(Event(unit.address, "log", f"[{count:08d}] still here"))
         frames += unit.after
         unit.after.clear()
-        return [each for frame in frames for each in self._write_line(unit, frame, after_s)]
+        written = [each for frame in frames for each in self._write_line(unit, frame, after_s)]
+        babble, unit.babble = unit.babble, None
+        return [*written, *([] if babble is None else self.faults.sends_of(babble))]
 
     def _write_line(self, unit: Unit, frame: Frame, after_s: float) -> list[Action]:
         try:

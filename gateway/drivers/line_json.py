@@ -214,9 +214,7 @@ class _Asking:
     async def run(self) -> Answered | Refused:
         """Raises DeviceUnreachable, ReplyGarbled (it may have been done, and nobody can tell)."""
         unanswered, poll_s = 0, FIRST_POLL_S
-        line, request = self._driver.line, self._request
-        if request.boot is not None:
-            line.unanswered[request.to] = request
+        self._remember()
         while unanswered < self._driver.tries and (left_s := self._until_s - _now_s()) > 0:
             reply = await self._driver.send(self._request, left_s)
             self._sent += 1
@@ -229,12 +227,26 @@ class _Asking:
                     self._tell(reply)
                     await asyncio.sleep(min(poll_s, max(self._until_s - _now_s(), 0)))
                     poll_s = min(poll_s * 1.5, LONGEST_POLL_S)
-                case Reply(state="refused", code=code) if code == REBOOTED and request.boot:
+                case Reply(state="refused", code=code) if code == REBOOTED and self._knows_boot:
                     await self._begin_anew()
                 case Reply():
-                    line.unanswered.pop(request.to, None)
+                    self._forget()
                     return _outcome(reply)
         raise DeviceUnreachable(f"no reply to {self._sent} requests of `{self._request.cmd}`")
+
+    @property
+    def _knows_boot(self) -> bool:
+        return self._request.boot is not None
+
+    def _remember(self) -> None:
+        """Only a device that tells its boots is sure not to do an old request a second time."""
+        if self._knows_boot:
+            self._driver.line.unanswered[self._request.to] = self._request
+
+    def _forget(self) -> None:
+        unanswered = self._driver.line.unanswered
+        if unanswered.get(self._request.to) is self._request:
+            del unanswered[self._request.to]
 
     def _tell(self, reply: Reply) -> None:
         if reply.progress is not None:
@@ -247,13 +259,13 @@ class _Asking:
         """
         if self._sent > 1:
             self.has_restarted = True
-            self._driver.line.unanswered.pop(self._request.to, None)
+            self._forget()
             raise ReplyGarbled(f"the device restarted while `{self._request.cmd}` was sent")
         request, line = self._request, self._driver.line
         boot = await self._driver.learn_boot(self._until_s)
         self._request = Request(line.new_id(), request.to, request.cmd, request.params, boot)
         self._sent = 0
-        line.unanswered[request.to] = self._request
+        self._remember()
 
 
 def _outcome(reply: Reply) -> Answered | Refused:

@@ -137,12 +137,16 @@ async def test_a_late_reply_answers_nothing_else(tmp_path):
 
 async def test_a_command_is_done_once_even_when_the_link_was_given_up_between(tmp_path):
     """The same request asked for again by another driver of the same process keeps its id."""
-    deaf = Faults(silences=(Silence(after_requests=3, requests=8),))
-    async with line_rig(tmp_path, "a", faults={"a": deaf}, tries=4) as rig:
+    slow = Faults(late_replies=1.0, late_by_s=20.0)
+    async with line_rig(tmp_path, "a", tries=4) as rig:
         assert await rig.ask("a", Command("add")) == Answered({"total": 1})
+        rig.devices["a"].faults = slow
         with pytest.raises(DeviceUnreachable):
             await rig.ask("a", Command("add"))
+        assert rig.devices["a"].counters.done == 2  # done, and its reply never came
+        rig.devices["a"].faults = Faults()
         rig.drivers["a"] = again = rig.made("a", tries=20)
+        await again.open()  # reads the version in between, which must not disturb the device
         answer = await again.perform(Command("add", {}, resumed=True), 20, lambda p, n: None)
         assert answer == Answered({"total": 2})
         assert rig.devices["a"].counters.done == 2
