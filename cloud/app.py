@@ -44,6 +44,7 @@ from cloud.errors import SettingsInvalid
 from cloud.gateway_link.central_gateway import CentralGateway
 from cloud.gateway_link.embedded_broker import HOST as BROKER_HOST
 from cloud.gateway_link.embedded_broker import EmbeddedBroker
+from cloud.gateway_link.in_hand import InHand
 from cloud.gateway_link.postman import Postman
 from cloud.gateway_link.receiver import Receiver
 from cloud.gateway_link.sender import Sender
@@ -162,6 +163,7 @@ class _Cloud:
             new_id,
             limits=Limits(heartbeat=limits.heartbeat // timedelta(milliseconds=1)),
             on_stored=self._feeds.touch_tasks,
+            in_hand=InHand(settings.data_dir),
             vault=vault,
         )
         self._changes.on_sending(self._sender.wake)

@@ -18,6 +18,7 @@ NAMES: Final[Mapping[str, str]] = {
     "database.before_commit": "what a transaction did can still be lost",
     "database.after_commit": "it is committed; nobody has been told",
     "gateway_link.before_store": "messages of gateways have come; nothing was made of them",
+    "gateway_link.in_item": "a task's report is about to be taken",
     "gateway_link.after_store": "they are stored, receipts and welcomes are queued",
     "gateway_link.before_publish": "a message for a gateway is ready",
     "gateway_link.after_publish": "the broker has taken it",

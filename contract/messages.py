@@ -335,7 +335,8 @@ class OfferedTask(Part):
     """One attempt, offered. `start_by` is the time left to begin a step; then hand it back.
 
     With `acknowledgment_token` a third party may close this attempt, in explicit mode. A task of
-    several targets has `targets`, and no `target`.
+    several targets has `targets`, and no `target`. `run_facts` are `started_at` (ms) and `counts`
+    of the run at this moment, where its steps read them.
     """
 
     task: Id
@@ -353,6 +354,7 @@ class OfferedTask(Part):
     priority: Annotated[int, Field(ge=0, le=9)] = 1
     acknowledgment_token: Word | None = None
     targets: list[dict[str, JsonValue]] = Field(default_factory=list)
+    run_facts: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Offer(Message):
@@ -517,8 +519,17 @@ def _parse_item_by_item(raw: dict[str, Any]) -> Report:
         raw[name] = _decodable(raw.get(name, []), model)
     try:
         return Report.model_validate({**raw, "tasks": good, "undecodable": tuple(bad)})
+    except ValidationError:
+        pass
+    # What a gateway says of itself must not be in the way of what it says of tasks.
+    head = {name: raw[name] for name in _REPORT_HEAD if name in raw}
+    try:
+        return Report.model_validate({**head, "tasks": good, "undecodable": tuple(bad)})
     except ValidationError as error:
         raise MessageInvalid(_first_problem(Kind.REPORT, error)) from None
+
+
+_REPORT_HEAD: Final = ("session", "counter", "message", "stream", "logs", "states")
 
 
 def _decodable(items: object, model: type[M]) -> list[M]:

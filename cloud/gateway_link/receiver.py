@@ -19,9 +19,11 @@ from cloud.coordinator.calls import CallRefused
 from cloud.coordinator.changes import Changes
 from cloud.coordinator.secrets import Vault
 from cloud.coordinator.tasks import Outcome, Received
-from cloud.crash_points import reach
+from cloud.crash_points import IS_ARMED, reach
 from cloud.errors import NotFound, StorageFull, StorageUnavailable
+from cloud.gateway_link.careful import alone, sift, undecodable, vouch_for_lines
 from cloud.gateway_link.hello_pages import HelloPages
+from cloud.gateway_link.in_hand import InHand
 from cloud.gateway_link.postman import Clock, Postman
 from cloud.storage import sessions
 from cloud.storage.database import Database, Session
@@ -40,8 +42,6 @@ from contract.messages import (
     Receipt,
     Reply,
     Report,
-    TaskSnapshot,
-    Undecodable,
     Welcome,
 )
 from contract.topics import Address, Kind, TopicInvalid
@@ -80,6 +80,7 @@ class Receiver:
         limits: Limits | None = None,
         shards: Collection[int] = range(SHARDS),
         on_stored: Callable[[Sequence[str]], None] = lambda tasks: None,
+        in_hand: InHand | None = None,
         vault: Vault | None = None,
     ) -> None:
         self._database = database
@@ -90,6 +91,7 @@ class Receiver:
         self._limits = limits
         self._shards = frozenset(f"{shard:02x}" for shard in shards)
         self._on_stored = on_stored
+        self._in_hand = in_hand
         self._vault = vault
         self._pages = HelloPages()
         self._waiting: deque[tuple[Address, Kind, bytes]] = deque()
@@ -137,8 +139,18 @@ class Receiver:
             # While one batch is stored the next one gathers; the first waits a little for company.
             await asyncio.sleep(COLLECT_S)
             reach("gateway_link.before_store")
+            self._hold()
             await self._store(self._take())
+            self._let_go()
             reach("gateway_link.after_store")
+
+    def _hold(self) -> None:
+        if self._in_hand is not None:
+            self._in_hand.take_many()
+
+    def _let_go(self) -> None:
+        if self._in_hand is not None:
+            self._in_hand.put_down()
 
     def _take(self) -> list[tuple[Address, Kind, bytes]]:
         taken: list[tuple[Address, Kind, bytes]] = []
@@ -159,6 +171,9 @@ class Receiver:
             except MessageInvalid as error:
                 self._drop("undecodable", gateway=address.name, reason=str(error))
                 continue
+            except Exception as error:  # noqa: BLE001 (one bad message may not end all others)
+                self._raised("message", address, error)
+                continue
             match message:
                 case Report():
                     reports.append(Received(address, message))
@@ -175,6 +190,8 @@ class Receiver:
                 case unknown:
                     assert_never(unknown)
         try:
+            if self._in_hand is not None and self._in_hand.is_careful:
+                reports = [await self._sifted(one) for one in reports]
             for chunk in _chunks(reports):
                 await self._store_reports(chunk)
             for address, hello in hellos:
@@ -183,6 +200,19 @@ class Receiver:
             # No receipt and no welcome: gateways keep it all and send it again.
             self._drop("storage", reason=str(error))
             await asyncio.sleep(STORAGE_PAUSE_S)
+
+    async def _sifted(self, received: Received) -> Received:
+        assert self._in_hand is not None
+        return await sift(received, self._in_hand, self._store_alone)
+
+    async def _store_alone(self, received: Received) -> None:
+        """What raises here is told when it is stored with the rest."""
+        try:
+            await self._database.run(_accept, [received], self._clock())
+        except (StorageFull, StorageUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001
+            log.debug("item raised", gateway=received.address.name, why=str(error))
 
     async def _store_reports(self, batch: Sequence[Received]) -> None:
         now = self._clock()
@@ -220,13 +250,12 @@ class Receiver:
         """Store a report that raises: its good items, and as refused the others."""
         report, bad = received.report, list(received.report.undecodable)
         for item in report.tasks:
-            alone = report.model_copy(update={"tasks": [item], "logs": [], "states": []})
             try:
-                await self._database.run(_accept, [Received(received.address, alone)], now)
+                await self._database.run(_accept, [alone(received, tasks=[item])], now)
             except (StorageFull, StorageUnavailable):
                 raise
             except Exception as error:  # noqa: BLE001 (this is the bad one)
-                bad.append(_undecodable(item, error))
+                bad.append(undecodable(item, f"{type(error).__name__}: {error}"))
         lost = {(item.task, item.attempt, item.revision) for item in bad}
         good = [one for one in report.tasks if (one.task, one.attempt, one.revision) not in lost]
         parts = {"tasks": good, "undecodable": tuple(bad)}
@@ -237,11 +266,16 @@ class Receiver:
             raise
         except Exception as error:  # noqa: BLE001 (then it is its log lines or states)
             self._drop("lines", gateway=received.address.name, reason=str(error))
-            rest = Received(
-                received.address,
-                report.model_copy(update={**parts, "logs": [], "states": [], "digest": None}),
-            )
-            return await self._database.run(_accept, [rest], now)
+        try:
+            stored = await self._database.run(_accept, [alone(received, **parts)], now)
+        except (StorageFull, StorageUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever it is, the others go on)
+            self._raised("report", received.address, error)
+            return [], set(), []
+        for outcome in stored[2]:
+            vouch_for_lines(report, outcome)
+        return stored
 
     def _receipt(self, received: Received, outcome: Outcome) -> None:
         refused = [item for item in outcome.items if item.outcome == "refused"]
@@ -273,6 +307,11 @@ class Receiver:
             )
         except NotFound:
             self._drop("unknown_gateway", gateway=address.name)
+            return
+        except (StorageFull, StorageUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 (a gateway that cannot be welcomed is one)
+            self._raised("hello", address, error)
             return
         log.info(
             "gateway welcomed", gateway=address.name, version=hello.version,
@@ -352,6 +391,10 @@ class Receiver:
         reply = Reply(session=call.session, key=call.key, result=result, failure=failure)
         self._postman.post(address, Kind.REPLY, reply)
 
+    def _raised(self, what: str, address: Address, error: Exception) -> None:
+        metrics.MQTT_DROPPED.labels("raised").inc()
+        log.error("message raised", what=what, gateway=address.name, exc_info=error)
+
     def _drop(self, why: str, **about: object) -> None:
         metrics.MQTT_DROPPED.labels(why).inc()
         log.warning("message dropped", why=why, **about)
@@ -378,6 +421,10 @@ def _accept(session: Session, batch: Sequence[Received], now: int) -> Stored:
     current = sessions.current(session, {_name(one.address) for one in batch})
     known = [one for one in batch if current.get(_name(one.address)) == one.report.session]
     strangers = {one.address for one in batch} - {one.address for one in known}
+    if IS_ARMED:
+        for one in known:
+            for item in one.report.tasks:
+                reach("gateway_link.in_item", item.current_step or "")
     gateways.heard(session, {(one.address, one.report.session or "") for one in known}, now)
     return known, strangers, tasks.accept_reports(session, known, now)
 
@@ -388,16 +435,6 @@ def _name(address: Address) -> tuple[str, str]:
 
 def _mistake(error: Exception) -> Failure:
     return Failure(code="call_refused", text=f"the cloud made a mistake: {type(error).__name__}")
-
-
-def _undecodable(item: TaskSnapshot, error: Exception) -> Undecodable:
-    return Undecodable(
-        task=item.task,
-        attempt=item.attempt,
-        revision=item.revision,
-        raw=item.model_dump_json(exclude_defaults=True),
-        reason=f"{type(error).__name__}: {error}"[:500],
-    )
 
 
 @lru_cache(maxsize=10_000)
