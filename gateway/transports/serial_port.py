@@ -43,6 +43,7 @@ class SerialPort:
         self._rtscts = rtscts
         self._transport: _Transport | None = None
         self._protocol = _Received()
+        self._left: asyncio.Future[serial.Serial] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -50,12 +51,17 @@ class SerialPort:
 
     async def open(self) -> None:
         await self.close()
+        if self._left is not None:  # given up halfway, and it still has the lock
+            await asyncio.wait({self._left})
+            _close_opened(self._left)
+            self._left = None
         loop = asyncio.get_running_loop()
         opening = loop.run_in_executor(None, self._open_port)
         try:
             port = await asyncio.shield(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(_close_opened)
+            self._left = opening
             raise
         except (serial.SerialException, OSError, ValueError) as error:
             raise PortUnavailable(f"cannot open {self.path}: {_reason(error)}") from error
