@@ -159,6 +159,9 @@ class ModbusLine:
         ask: Callable[[ModbusBaseClient], Awaitable[ModbusPDU]],
         wait_s: float,
     ) -> ModbusPDU:
+        # A reply that is only late must not be taken for the answer to what is asked next. TCP has
+        # transaction numbers for that.
+        settle_s = min(wait_s, 1.0) if isinstance(self._place, SerialPlace) else 0.0
         try:
             asking = asyncio.ensure_future(ask(client))
         except LibraryError:  # lost since we looked; nothing was sent
@@ -170,11 +173,12 @@ class ModbusLine:
             if asking.done() and not self._lost.is_set():
                 reply = asking.result()
                 self._turns.worked(self.bus)
-                self._free_at_s = _now_s() + self._gap_s
+                settle_s = self._gap_s
                 return reply
         except (LibraryError, OSError) as error:
             raise NoReply(str(error)) from error
         finally:
+            self._free_at_s = _now_s() + settle_s
             for task in both:
                 task.cancel()
             await asyncio.wait(both)
@@ -183,10 +187,6 @@ class ModbusLine:
         if self._lost.is_set():
             self._close()
             raise NoReply(f"{self._where} was lost")
-        # A reply that is only late must not be taken for the answer to what is asked next.
-        # TCP has transaction numbers for that.
-        if isinstance(self._place, SerialPlace):
-            self._free_at_s = _now_s() + min(wait_s, 1.0)
         if self._heard:
             self._turns.garbage(self.bus, self._line_s(self._heard))
         raise NoReply(f"no reply within {wait_s:.2g} s")
@@ -199,10 +199,22 @@ class ModbusLine:
         self._lost = asyncio.Event()
         client = self._client = self._new_client(self._lost)
         client.ctx.callback_data = _forgiving(client.ctx.callback_data)  # type: ignore[method-assign]
+        # In a task of its own, waited for to its end: given up halfway, the library loses the port
+        # and leaves it open.
+        connecting = asyncio.ensure_future(client.connect())
         try:
-            async with asyncio.timeout(CONNECT_WITHIN_S):
-                is_connected = await client.connect()
-        except (LibraryError, OSError, TimeoutError, ValueError, termios.error) as error:
+            await asyncio.wait({connecting}, timeout=CONNECT_WITHIN_S)
+        finally:
+            if not connecting.done():
+                if isinstance(self._place, TcpPlace):
+                    connecting.cancel()
+                await asyncio.wait({connecting})
+                self._close()
+        if connecting.cancelled():
+            self._fail("no answer")
+        try:
+            is_connected = connecting.result()
+        except (LibraryError, OSError, ValueError, termios.error) as error:
             self._fail(str(error))
         if not is_connected:
             self._fail(self._why_not())
