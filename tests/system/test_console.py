@@ -161,3 +161,33 @@ def _json(document: object) -> str:
     import json
 
     return json.dumps(document)
+
+
+@pytest.mark.row("C6", "C8")
+def test_a_run_shows_its_triggers_and_hands_out_its_report(rig: Rig, page: Page):
+    rig.add_gateway("north", [mqtt("meter-1")])
+    rig.client.jobs.create(_json({**command_job("mail"), "targets": {"query": {"id": "none"}}}))
+    watched = {**command_job(), "on_complete": [{"run": "mail"}, {"run": "gone"}]}
+    rig.client.jobs.create(_json({**command_job("gone"), "targets": {"query": {"id": "none"}}}))
+    run = rig.start(watched)
+    rig.client.jobs.delete("gone")
+    rig.finish(run)
+    statuses = {"mail": "fired", "gone": "failed"}
+    wait_until(
+        lambda: {f.job: f.status for f in rig.client.runs.triggers(run)} == statuses,
+        30,
+        lambda: f"{list(rig.client.runs.triggers(run))}",
+    )
+
+    _log_in(page, rig, f"/runs/{run}")
+    fired = page.locator(".firings li")
+    expect(fired).to_have_count(2)
+    expect(fired.filter(has_text="mail")).to_contain_text("fired")
+    expect(fired.filter(has_text="gone")).to_contain_text("there is no job")
+    page.get_by_role("button", name="Make a report link").click()
+    address = page.locator("#report-link a").first.get_attribute("href")
+    assert address is not None
+    report = httpx.get(address if address.startswith("http") else f"{rig.url}{address}")
+    assert (report.status_code, "meter-1" in report.text) == (200, True)
+    page.goto(f"{rig.url}/jobs/mail")
+    expect(page.locator(".facts")).to_contain_text("Started by triggers of")
