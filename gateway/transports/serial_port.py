@@ -43,6 +43,7 @@ class SerialPort:
         self._rtscts = rtscts
         self._transport: _Transport | None = None
         self._protocol = _Received()
+        self._protocol.closed.set()
         self._left: asyncio.Future[serial.Serial] | None = None
 
     @property
@@ -116,15 +117,14 @@ class SerialPort:
 
     async def close(self) -> None:
         transport, self._transport = self._transport, None
-        if transport is None:
-            return
-        if not transport.is_closing():
+        if transport is not None and not transport.is_closing():
             port = transport.serial
             with contextlib.suppress(serial.SerialException, OSError):
                 # A UART with flow control would keep close(2) waiting for its output (30 s).
                 if port is not None:
                     port.reset_output_buffer()
             transport.abort()
+        # Also where an earlier close was given up: the lock goes with the descriptor.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN_S):
                 await self._protocol.closed.wait()
