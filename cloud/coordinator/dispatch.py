@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import JsonValue
 
 from cloud.coordinator import acknowledgments as signing
-from cloud.coordinator import batches, serial
+from cloud.coordinator import batches, run_facts, serial
 from cloud.domain import tasks as task_rules
 from cloud.domain.counts import Deltas
 from cloud.domain.dispatch import (
@@ -232,18 +232,15 @@ def offers_to_send(
     """
     rows = batches.within_reach(dispatching.offers(session, now, resend_after, silence, limit))
     wanted = None if gateways is None else set(gateways)
-    bodies = {
-        run: JobBody.model_validate_json(text)
-        for run, text in dispatching.bodies(session, {row.run for row in rows}).items()
-    }
+    texts = dispatching.bodies(session, {row.run for row in rows})
+    bodies = {run: JobBody.model_validate_json(text) for run, text in texts.items()}
     if secrets is not None and bodies:
         # Here alone: what is stored of a run, its body above all, never holds a secret.
         for run, values in secrets(session, bodies).items():
             bodies[run] = bodies[run].model_copy(update={"secrets": values})
-    of_lists = {
-        name: JobBody.model_validate_json(text)
-        for name, text in dispatching.bodies_of_lists(session, rows).items()
-    }
+    list_texts = dispatching.bodies_of_lists(session, rows)
+    of_lists = {name: JobBody.model_validate_json(text) for name, text in list_texts.items()}
+    facts = run_facts.of_offers(session, rows, {**texts, **list_texts})
     parameters = dispatching.parameters(session, rows)
     others = _other_targets(session, rows)
     of_batches = batches.documents(session, rows)
@@ -257,6 +254,8 @@ def offers_to_send(
         offered = _offered(row, others.get(key), parameters.get(key), now)
         if bodies[row.run].acknowledge is not None:
             offered = _with_token(session, row.org, offered)
+        if row.run in facts:
+            offered = offered.model_copy(update={"run_facts": facts[row.run]})
         body = of_lists.get(row.body_hash) or bodies[row.run]
         if key in of_batches:
             offered = offered.model_copy(update={"target": {}, "targets": of_batches[key]})

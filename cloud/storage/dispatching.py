@@ -314,7 +314,7 @@ def offers(
         SELECT t.run, t.ordinal, t.attempt, t.org, t.gateway, t.device, t.tries, r.priority,
             r.serial, r.accumulator, t.target, t.steps, g.session, r.timeout, r.start_by,
             COALESCE(b.hash, r.body_hash) AS body_hash, r.expires_at, r.resource,
-            r.target_table, r.has_parameters, r.batch, t.targets,
+            r.target_table, r.has_parameters, r.batch, t.targets, r.started_at AS run_started_at,
             d.type, d.name, d.tags, d.attributes, d.state
         FROM gateways g
         JOIN tasks t ON {_of_task(SENDABLE)}

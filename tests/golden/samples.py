@@ -209,6 +209,7 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
                 priority=2,
                 acknowledgment_token="ack_2_00",
                 targets=[{"id": "pump-8", "deleted": True}],
+                run_facts={"started_at": 1_767_225_600_000, "counts": {"succeeded": 3}},
             )
         ],
     ),
