@@ -1,5 +1,7 @@
 """Schemas of strangers: what they say holds, and no pattern or reference takes long."""
 
+from typing import Any
+
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -10,10 +12,10 @@ pytestmark = pytest.mark.row("A4")
 BAD = "a" * 5_000 + "!"
 
 
-def places(context: dict[str, object], schema: dict[str, object]) -> list[str]:
-    assert schema_problems(schema) == []  # type: ignore[arg-type]
+def places(context: Any, schema: Any) -> list[str]:
+    assert schema_problems(schema) == []
     try:
-        check_context(context, schema)  # type: ignore[arg-type]
+        check_context(context, schema)
     except Invalid as refused:
         return sorted(item.key for item in refused.items)
     return []
@@ -76,5 +78,5 @@ def test_unevaluated_properties_are_known_where_no_pattern_is():
 def test_additional_properties_mean_what_the_standard_says():
     for wanted in (False, True, {"type": "number"}):
         for context in ({}, {"a": 1}, {"b": 1}, {"b": "x"}):
-            schema = {"properties": {"a": {}}, "additionalProperties": wanted}
+            schema: dict[str, Any] = {"properties": {"a": {}}, "additionalProperties": wanted}
             assert (not places(context, schema)) == Draft202012Validator(schema).is_valid(context)
