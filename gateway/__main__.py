@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from gateway.app import cloud_tls, run
-from gateway.device_settings import read_profiles
+from gateway.device_settings import port_advice, read_profiles
 from gateway.errors import CloudRefused, SettingsInvalid, StorageFull
 from gateway.logs import configure_logs
 from gateway.plugins import load_plug_ins
@@ -36,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
                 settings.sms.hook()
             Databases.of(settings.databases)
             cloud_tls(settings)
+            for advice in port_advice(settings.devices):
+                print(f"{given.config}: {advice}")
             print(f"{given.config}: fine, {len(settings.devices)} devices")
             return 0
         configure_logs(settings.log.level, settings.log.format)

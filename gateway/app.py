@@ -30,7 +30,7 @@ from gateway.cloud_link.receiver import Listeners, Receiver
 from gateway.cloud_link.sender import Sender
 from gateway.cloud_link.session import BrokerAddress, MqttConnector
 from gateway.cloud_link.wire import Connector, LinkState
-from gateway.device_settings import DeviceSettings, read_profiles
+from gateway.device_settings import DeviceSettings, port_advice, read_profiles
 from gateway.domain.facts import Instant
 from gateway.domain.retention import Keeping, Stream
 from gateway.drivers.base import Driver, OnDeviceLog, OnProgress, Surroundings
@@ -226,6 +226,8 @@ async def _main(
         )
         server, cache = await _artifacts(settings, token, stack)
         devices = [_device(d, surroundings) for d in settings.devices]
+        for advice in port_advice(settings.devices):
+            log.warning("port may get another name", advice=advice)
         gateway = Gateway(
             Address(OrgId(settings.org), GatewayId(settings.gateway)),
             journal,

@@ -1,5 +1,6 @@
 """What the settings say of devices: what all have, and what each driver's kind adds."""
 
+import os
 from collections.abc import Collection, Iterable, Sequence
 from functools import reduce
 from importlib.abc import Traversable
@@ -18,6 +19,7 @@ from gateway.drivers.registry import Drivers
 from gateway.errors import SettingsInvalid
 
 PATIENCE: Final = parse_duration("30s")
+BY_ID: Final = Path("/dev/serial/by-id")
 
 
 class DeviceSettings(BaseModel):
@@ -145,6 +147,26 @@ def _check_seats(
 
 def _place(bus: Bus) -> str:
     return bus.name.replace("serial:", "the port ", 1)
+
+
+def port_advice(devices: Iterable[DeviceSettings]) -> list[str]:
+    """Which serial ports have a name that survives replugging, and are given by another."""
+    shared = {bus.name for device in devices if (bus := device.shares) is not None}
+    found = []
+    for port in sorted(name.removeprefix("serial:") for name in shared if "serial:" in name):
+        better = stable_name(port)
+        if better is not None:
+            found.append(f"the port {port} may get another name when it is replugged: use {better}")
+    return found
+
+
+def stable_name(path: str, folder: Path = BY_ID) -> str | None:
+    """The name of the same port that survives replugging, where it has one and `path` is not it."""
+    wanted = os.path.realpath(path)
+    if Path(path).parent == folder or not folder.is_dir():
+        return None
+    links = sorted(str(link) for link in folder.iterdir())
+    return next((link for link in links if os.path.realpath(link) == wanted), None)
 
 
 def read_profiles(

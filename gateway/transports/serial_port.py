@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import errno
-import os
-from pathlib import Path
 from typing import Any, Final
 
 import serial
@@ -17,7 +15,6 @@ from gateway.errors import DeviceUnreachable, PortUnavailable
 WRITE_HIGH_WATER: Final = 8192
 READ_HIGH_WATER: Final = 256 * 1024
 CLOSE_WITHIN_S: Final = 2.0
-BY_ID: Final = Path("/dev/serial/by-id")
 
 
 class SerialPort:
@@ -200,15 +197,6 @@ class _Transport(SerialTransport):
         if isinstance(self._protocol, _Received):
             self._protocol.lose(exc)
         super()._abort(exc)
-
-
-def stable_name(path: str, folder: Path = BY_ID) -> str | None:
-    """The name of the same port that survives replugging, where it has one and `path` is not it."""
-    wanted = os.path.realpath(path)
-    if not wanted.startswith("/dev/") or Path(path).parent == folder or not folder.is_dir():
-        return None
-    links = sorted(str(link) for link in folder.iterdir())
-    return next((link for link in links if os.path.realpath(link) == wanted), None)
 
 
 def _reason(error: Exception) -> str:

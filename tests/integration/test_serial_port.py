@@ -7,7 +7,7 @@ import tty
 import pytest
 
 from gateway.errors import DeviceUnreachable
-from gateway.transports.serial_port import WRITE_HIGH_WATER, SerialPort, stable_name
+from gateway.transports.serial_port import WRITE_HIGH_WATER, SerialPort
 from tests.kit.waiting import wait_until_async
 
 
@@ -107,13 +107,3 @@ async def test_an_opening_that_was_given_up_does_not_keep_the_port(pty):
         await port.open()
         assert port.is_open
     await port.close()
-
-
-def test_a_port_is_known_by_its_stable_name(pty, tmp_path):
-    _, path = pty
-    link = tmp_path / "usb-FTDI_0001-if00"
-    link.symlink_to(path)
-    assert stable_name(path, tmp_path) == str(link)
-    assert stable_name(str(link), tmp_path) is None
-    assert stable_name(path, tmp_path / "none") is None
-    assert stable_name(str(tmp_path / "other"), tmp_path) is None
