@@ -8,7 +8,10 @@ from pydantic import JsonValue
 
 from cloud.coordinator import control, deletions, dispatch, holds, runs, stranded
 from cloud.coordinator.tasks import Received
+from cloud.domain.dispatch import stopped_place
 from cloud.errors import Conflict, NotFound
+from cloud.storage import gateway_stops, tasks
+from cloud.storage.schema import OPEN
 from cloud.storage.views import runs as run_views
 from contract.http.holds import SetHold
 from contract.http.runs import CancelRun, ChangeRun, PauseRun, RetryRun
@@ -49,6 +52,7 @@ class Story:
         self.journals = dict.fromkeys(GATEWAYS, 0)
         self.ended: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self.holds: set[tuple[Any, str]] = set()
+        self.stopped: set[str] = set()
         self.deleted: set[str] = set()
         # Of each serial run: what a task that comes next is to see, as these rules tell it.
         self.handed_on: dict[str, JsonValue] = {}
@@ -81,8 +85,10 @@ class Story:
     def dispatch(self) -> None:
         self.world.start_due()
         self.watch()
+        before = self._at_stopped()
         while self._tick():
             pass
+        assert self._at_stopped() <= before, "a stopped gateway was offered something"
         # Whatever could start has started: what waits has a reason that somebody can end.
         for run in self._shown_runs():
             for task in rows_of(self.world, "tasks", "run = :run", run=run["id"]):
@@ -244,6 +250,23 @@ class Story:
         except NotFound:
             assert not rows_of(self.world, "holds", "id = :id", id=what[1])
 
+    def stop(self, name: str) -> None:
+        """Ask a gateway to drain, or let one that was asked work again."""
+        if name in self.stopped:
+            self.stopped.discard(name)
+            self.world.run_now(gateway_stops.lift, DEFAULT_ORG, [name])
+            self.world.run_now(tasks.unpark, [(DEFAULT_ORG, stopped_place(name))])
+        else:
+            self.stopped.add(name)
+            self.world.run_now(gateway_stops.ask, DEFAULT_ORG, [name], "stop")
+
+    def _at_stopped(self) -> set[tuple[Any, ...]]:
+        """What is in flight at gateways that were asked to stop."""
+        if not self.stopped:
+            return set()
+        rows = self.world.sql("SELECT run, ordinal, attempt, gateway FROM tasks WHERE " + OPEN)
+        return {row for row in rows if row[3] in self.stopped}
+
     def quiet(self, hours: int) -> None:
         """Nobody is heard."""
         self.world.now += hours * 3_600_000
@@ -258,9 +281,9 @@ class Story:
         self.watch()
 
     def send(self) -> None:
-        for name, tasks in self.world.send().items():
-            self.offers.extend((name, task) for task in tasks)
-            for task in tasks:
+        for name, offered in self.world.send().items():
+            self.offers.extend((name, task) for task in offered)
+            for task in offered:
                 seen = task.accumulator
                 assert seen == self.handed_on.get(task.run), (task, self.handed_on)
 
@@ -373,6 +396,8 @@ class Story:
         """Every story can be brought to an end: nothing is wedged."""
         for what in sorted(self.holds):
             self._lift(what)
+        for name in sorted(self.stopped):
+            self.stop(name)
         for which, _ in enumerate(self.runs):
             self.resume(which, job=True)
             self.resume(which, job=False)

@@ -36,6 +36,7 @@ HANDS = st.one_of(
         st.sampled_from([("gateway", "berlin"), ("device", "paris-1"), ("org", "all")]),
         st.booleans(),
     ),
+    st.tuples(st.just("stop"), st.sampled_from(GATEWAYS)),
     st.tuples(st.just("silent"), st.sampled_from(GATEWAYS), st.integers(30_000, 600_000)),
     st.tuples(st.just("dispatch")),
     st.tuples(st.just("send")),

@@ -52,6 +52,7 @@ def _of_task(world: World, run: Mapping[str, Any], task: Mapping[str, Any]) -> d
         "job_paused": "job" in run["paused_by"],
         "emergency_stop": ("org", "all") in holds,
         "hold": ("gateway", gateway_id) in holds or ("device", task["device"]) in holds,
+        "gateway_stopped": gateway["stop"] != "",
         "gateway_offline": now - (gateway["last_heard_at"] or 0) > SILENCE,
         "in_conflict": now - (gateway["conflict_at"] or -CONFLICT) <= CONFLICT,
         "retry": task["due_at"] > now,
