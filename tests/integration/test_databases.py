@@ -4,7 +4,9 @@ import asyncio
 import sqlite3
 import sys
 import time
+import traceback
 from contextlib import closing
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -35,8 +37,8 @@ def databases(kind, request, tmp_path):
     """`plant` may be read, `shop` written too: one database under two names, with 3,000 rows."""
     if kind == "sqlite":
         url = f"sqlite:///{tmp_path / 'plant.db'}"
-        with closing(sqlite3.connect(tmp_path / "plant.db")) as made, made:
-            _fill(made.execute)
+        with closing(sqlite3.connect(tmp_path / "plant.db")) as file, file:
+            _fill(file.execute)
     else:
         url = request.getfixturevalue("postgres_url").replace("postgresql+psycopg", "postgresql")
         with psycopg.connect(url) as made:
@@ -159,22 +161,19 @@ async def _until(is_so):
 
 def _running(databases, kind):
     if kind == "sqlite":
-        return sum(thread_is_busy for thread_is_busy in _busy_threads(databases))
+        return sum(_busy_threads(databases))
     with psycopg.connect(databases.configured["plant"].url, autocommit=True) as looking:
-        row = looking.execute(
+        ((number,),) = looking.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'roundsman' "
             "AND state = 'active' AND datname = current_database()"
-        ).fetchone()
-        return row[0]
+        ).fetchall()
+        return number
 
 
 def _busy_threads(databases):
     names = {thread.ident for thread in databases._pool._threads}
     for ident, frame in sys._current_frames().items():
-        inside = []
-        while frame is not None:
-            inside.append(frame.f_code.co_name)
-            frame = frame.f_back
+        inside = {found.f_code.co_name for found, _ in traceback.walk_stack(frame)}
         yield ident in names and "_ask" in inside
 
 
@@ -250,5 +249,5 @@ async def test_a_server_that_is_not_there_and_a_name_that_nobody_knows():
     assert refused.value.code == "database_unknown"
     with pytest.raises(SettingsInvalid, match=r"databases\.plant"):
         Databases.of(
-            {"plant": DatabaseOptions(url="postgresql://x/y", password_file="/nonexistent/file")}
+            {"plant": DatabaseOptions(url="postgresql://x/y", password_file=Path("/nowhere/pw"))}
         )

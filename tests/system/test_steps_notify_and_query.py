@@ -107,8 +107,8 @@ def test_steps_ask_databases_and_act_on_what_they_find(make_rig, postgres_url, t
     with psycopg.connect(url) as made:
         made.execute("CREATE TABLE orders (id int PRIMARY KEY, site text, open bool)")
         made.execute("INSERT INTO orders VALUES (1, 'berlin', true), (2, 'rome', true)")
-    with closing(sqlite3.connect(tmp_path / "plant.db")) as made, made:
-        made.execute("CREATE TABLE visits (id INTEGER PRIMARY KEY, orders TEXT)")
+    with closing(sqlite3.connect(tmp_path / "plant.db")) as file, file:
+        file.execute("CREATE TABLE visits (id INTEGER PRIMARY KEY, orders TEXT)")
     databases = {
         "orders": {"url": url},
         "plant": {"url": f"sqlite:///{tmp_path / 'plant.db'}", "read_only": False},
@@ -151,7 +151,7 @@ def test_steps_ask_databases_and_act_on_what_they_find(make_rig, postgres_url, t
     assert found["kept"].failure.code == "sql_failed"
     assert found["nowhere"].failure.code == "database_unknown"
     assert "0.3 s" in found["slow"].failure.text
-    with closing(sqlite3.connect(tmp_path / "plant.db")) as looking:
-        assert looking.execute("SELECT orders FROM visits").fetchall() == [("1",)]
+    with closing(sqlite3.connect(tmp_path / "plant.db")) as file:
+        assert file.execute("SELECT orders FROM visits").fetchall() == [("1",)]
     with psycopg.connect(url) as looking:
         assert looking.execute("SELECT count(*) FROM orders").fetchone() == (2,)

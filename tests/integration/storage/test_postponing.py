@@ -17,8 +17,8 @@ HOUR = 3_600_000
 
 
 def postpone(world, run, **asked):
-    asked = PostponeRun.model_validate(asked)
-    return world.run_now(postponing.postpone_run, world.caller, run, asked, world.now)
+    wanted = PostponeRun.model_validate(asked)
+    return world.run_now(postponing.postpone_run, world.caller, run, wanted, world.now)
 
 
 def ms(moment):

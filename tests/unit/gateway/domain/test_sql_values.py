@@ -54,7 +54,7 @@ def test_rows_stay_within_their_bounds_and_say_when_some_are_left_out(rows, max_
     made = Rows(["a", "b"], max_rows)
     taken = [made.take(row) for row in rows]
     result = made.result(sum(taken))
-    assert len(result["rows"]) == sum(taken) <= max_rows
+    assert len(made.rows) == sum(taken) <= max_rows
     assert taken == sorted(taken, reverse=True)  # the first ones, without gaps
     assert result["truncated"] == (not all(taken))
     assert size_of(json.loads(json.dumps(result))) <= MAX_RESULT_BYTES
