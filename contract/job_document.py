@@ -442,7 +442,7 @@ Parts = list[tuple[str, dict[str, JsonValue]]]
 
 def _firmware_update(asked: Mapping[str, JsonValue]) -> Parts:
     return [
-        ("firmware.upload", {"artifact": asked["artifact"]}),
+        ("firmware.upload", {"artifact": asked["artifact"], **_given(asked, "version")}),
         ("firmware.test", {}),
         ("device.reset", {}),
         ("device.wait", {"until": "online", "timeout": asked.get("wait", "2m")}),

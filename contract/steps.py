@@ -96,10 +96,14 @@ class WaitParameters(Parameters):
 
 
 class UploadParameters(Parameters):
-    """firmware.upload: bring an artifact onto the device, going on where the device says it is."""
+    """firmware.upload: bring an artifact onto the device, going on where the device says it is.
+
+    `version` says what a file is that does not say it itself; a device that runs it needs none.
+    """
 
     artifact: str = Field(min_length=1, max_length=256)
     slot: int | Template | None = None
+    version: str | None = None
 
 
 class NoParameters(Parameters):

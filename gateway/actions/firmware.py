@@ -71,8 +71,10 @@ class FirmwareUpload:
         state = await _look(call, reach)
         fetched = await reach.fetch(name, lambda p, note: reach.progress(FETCH_SHARE * p, note))
         image_hash, version = await asyncio.to_thread(_identify, fetched, state)
+        if state.takes == "any":
+            version = str(call.parameters.get("version") or "")
         memory = _memory(fetched, image_hash, version, state, call.memory)
-        there = _already_there(state, image_hash)
+        there = _already_there(state, image_hash, version)
         if there:
             return StepDone({"uploaded": False, **_facts(image_hash, version)}, memory, there)
         if state.slot_size is not None and fetched.size > state.slot_size:
@@ -133,6 +135,9 @@ class FirmwareVerify:
             state = await _settled(call, reach)
             active = _active(state)
             _check_image(call, active)
+            if wanted is None and state.takes == "any" and not _remembered(call, "version"):
+                text = "this device's files do not say their version: give the step a `version`"
+                raise StepInvalid(text)
             if wanted is not None and not _same_version(active.version, str(wanted)):
                 text = f"{active.version} runs on the device, not {wanted}"
                 raise _Stop("version_mismatch", text)
@@ -279,8 +284,11 @@ def _identify(fetched: FetchedArtifact, state: FirmwareState) -> tuple[str, str]
     return image.hash.hex(), image.version
 
 
-def _already_there(state: FirmwareState, image_hash: str) -> str:
+def _already_there(state: FirmwareState, image_hash: str, version: str) -> str:
     """Why nothing needs to be uploaded; empty when it does."""
+    active = state.active
+    if state.takes == "any" and version and active and _same_version(active.version, version):
+        return "the version already runs"
     found = state.holding(image_hash) if image_hash else None
     if found is None:
         return ""

@@ -6,15 +6,15 @@ import pytest
 from pydantic import JsonValue
 
 from contract.documents import DocumentInvalid, load
-from gateway.domain.profiles import (
+from gateway.domain.profile_messages import (
     Accepted,
     Declined,
-    Profile,
     answer_in,
     news_in,
     payload_of,
     request_of,
 )
+from gateway.domain.profiles import Profile
 
 FOLDER = Path(__file__).parents[4] / "configs" / "profiles"
 PROFILES = [p for p in sorted(FOLDER.glob("*.yaml")) if "driver: modbus" not in p.read_text()]
@@ -38,7 +38,7 @@ def test_every_shipped_profile_is_valid_and_named_after_its_file(path):
 
 
 def test_an_exchange_takes_from_the_profile_what_it_leaves_out():
-    profile = load(PROFILES[0].read_text(), Profile, "demo")
+    profile = load((FOLDER / "roundsman_demo.yaml").read_text(), Profile, "demo")
     read = profile.command("read")
     assert read is not None
     assert request_of(read, scope(command="read", parameters={"point": "t", "id": "x"})) == (
@@ -51,7 +51,7 @@ def test_an_exchange_takes_from_the_profile_what_it_leaves_out():
 
 
 def test_only_the_matching_message_is_the_answer():
-    reply = load(PROFILES[0].read_text(), Profile, "demo").exchange.reply
+    reply = load((FOLDER / "roundsman_demo.yaml").read_text(), Profile, "demo").exchange.reply
     assert reply is not None
     assert answer_in(reply, scope(), {"id": "r2", "ok": True, "result": 1}) is None
     assert answer_in(reply, scope(), "half a mess") is None
@@ -70,15 +70,15 @@ def test_text_payloads_and_any_message_as_answer():
 
 
 def test_news_say_how_far_and_how_it_ended():
-    upload = load(PROFILES[0].read_text(), Profile, "demo").firmware.upload
-    assert upload.progress is not None
-    on_the_way = news_in(upload.progress, scope(), {"state": "downloading", "progress": 40})
+    demo = load((FOLDER / "roundsman_demo.yaml").read_text(), Profile, "demo")
+    (progress,) = demo.firmware.upload.progress
+    on_the_way = news_in(progress, scope(), {"state": "downloading", "progress": 40})
     assert (on_the_way.percent, on_the_way.note, on_the_way.end) == (40, "downloading", None)
-    assert isinstance(news_in(upload.progress, scope(), {"state": "staged"}).end, Accepted)
+    assert isinstance(news_in(progress, scope(), {"state": "staged"}).end, Accepted)
     failed: JsonValue = {"state": "failed", "code": "digest_wrong", "error": "not it"}
-    assert news_in(upload.progress, scope(), failed).end == Declined("digest_wrong", "not it")
-    assert news_in(upload.progress, scope(), {"state": "running"}) is None
-    assert news_in(upload.progress, scope(), "noise") is None
+    assert news_in(progress, scope(), failed).end == Declined("digest_wrong", "not it")
+    assert news_in(progress, scope(), {"state": "running"}) is None
+    assert news_in(progress, scope(), "noise") is None
 
 
 def test_payloads_are_json_where_they_can_be():
