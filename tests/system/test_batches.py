@@ -30,7 +30,7 @@ def job(*steps, batch, job="batch", **fields):
 def test_a_batch_of_devices_is_one_task_with_a_result_for_each(make_rig):
     rig = make_rig(central=True)
     rig.add_gateway("north", [smp(name) for name in PUMPS])
-    wait_until(lambda: rig.client.gateways.get("central").online, 30, "the central gateway")
+    wait_until(lambda: rig.client.gateways.get("central").online, 60, "the central gateway")
 
     def answer(asked):
         body = json.loads(asked.body)
@@ -81,7 +81,7 @@ def test_a_batch_of_devices_is_one_task_with_a_result_for_each(make_rig):
 
 def test_targets_that_fit_no_message_fail_with_the_reason(make_rig):
     rig = make_rig(central=True)
-    wait_until(lambda: rig.client.gateways.get("central").online, 30, "the central gateway")
+    wait_until(lambda: rig.client.gateways.get("central").online, 60, "the central gateway")
     rig.client.tables.create(NewTable(id="texts"))
     rig.client.tables.add_rows("texts", [{"text": "x" * 30_000} for _ in range(6)])
     note = {"uses": "flow.log", "with": {"text": "{{ targets | length }} rows"}}
