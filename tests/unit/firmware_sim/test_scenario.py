@@ -7,7 +7,9 @@ import pytest
 from contract.documents import DocumentInvalid
 from firmware_sim import scenario as scenarios
 from firmware_sim.__main__ import main
-from firmware_sim.scenario import MqttSpec, ScenarioInvalid, SmpSpec
+from firmware_sim.faults import Unplug
+from firmware_sim.line import Chatter
+from firmware_sim.scenario import LineSpec, MqttSpec, ScenarioInvalid, SmpSpec
 
 SHIPPED = sorted((Path(__file__).parents[3] / "configs" / "scenarios").glob("*.yaml"))
 
@@ -22,9 +24,10 @@ def written(tmp_path: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_every_shipped_scenario_makes_its_devices(path):
-    devices = list(scenarios.make_devices(scenarios.read_scenario(path)))
-    assert len({spec.device.identity.id for spec in devices}) == len(devices)
-    assert all(spec.device.version == "2.3.0" for spec in devices)
+    specs = scenarios.make_devices(scenarios.read_scenario(path))
+    devices = [device for spec in specs for device in spec.devices]
+    assert len({device.identity.id for device in devices}) == len(devices)
+    assert all(device.version == "2.3.0" for device in devices)
 
 
 def test_groups_ids_settings_and_faults_reach_the_devices(tmp_path):
@@ -87,3 +90,38 @@ def test_an_id_twice_and_a_missing_or_wrong_image_are_refused(tmp_path):
         scenario = scenarios.read_scenario(written(tmp_path, text))
         with pytest.raises(ScenarioInvalid, match="a-1"):
             list(scenarios.make_devices(scenario))
+
+
+def test_a_group_of_line_json_devices_is_on_one_line_with_its_faults(tmp_path):
+    text = """
+        seed: 3
+        devices:
+        - personality: line_json
+          line: rs485
+          ids: [a, b]
+          baud: 9600
+          line_faults:
+            flipped: 0.01
+            echo: true
+            chatters: [{after: 1s, lasts: 2s}]
+            unplugs: [{after: 3s, lasts: 4s}]
+          faults_of: {b: {late_replies: 0.5}}
+    """
+    (spec,) = scenarios.make_devices(scenarios.read_scenario(written(tmp_path, text)))
+    assert isinstance(spec, LineSpec)
+    assert (spec.line, spec.baud, [d.identity.id for d in spec.devices]) == (
+        "rs485",
+        9600,
+        ["a", "b"],
+    )
+    assert (spec.faults.flipped, spec.faults.echo, spec.faults.seed) == (0.01, True, "3/rs485")
+    assert spec.faults.chatters == (Chatter(1.0, 2.0),)
+    assert spec.faults.unplugs == (Unplug(4.0, after_s=3.0),)
+    assert [d.faults.late_replies for d in spec.devices] == [0.0, 0.5]
+
+
+def test_a_line_belongs_to_one_group(tmp_path):
+    group = "- {personality: line_json, line: rs485, ids: [%s]}\n"
+    path = written(tmp_path, "devices:\n" + group % "a" + group % "b")
+    with pytest.raises(DocumentInvalid, match="one group: rs485"):
+        scenarios.read_scenario(path)
