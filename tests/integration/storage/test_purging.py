@@ -11,6 +11,7 @@ from cloud.errors import Gone, NotFound
 from cloud.storage import purging as stored
 from cloud.storage.dialect import change
 from contract.ids import DEFAULT_ORG, OrgId
+from contract.lifecycle import TaskStatus
 from contract.messages import LogLine, TaskMark
 from tests.integration.storage.world import World, snapshot
 
@@ -70,7 +71,7 @@ def played(world: World, **changes: Any) -> str:
             "untold_ends": "(run, ordinal, attempt, org, gateway, journal) "
             "VALUES (:r, 0, 1, 'default', 'berlin', 'x')",
         }[table]
-        world.run_now(lambda s, t=table, v=row: change(s, f"INSERT INTO {t} {v}", r=run))
+        world.run_now(change, f"INSERT INTO {table} {row}", r=run)
     return run
 
 
@@ -136,8 +137,8 @@ def test_a_gateway_that_still_speaks_of_it_may_forget_it(world: World):
     outcome = world.report("berlin", snapshot(tasks[0], "succeeded", 7))
     assert [item.outcome for item in outcome.items] == ["stored"]
     marks = [
-        TaskMark(task=tasks[0].task, attempt=1, revision=7, status="succeeded"),
-        TaskMark(task=tasks[1].task, attempt=1, revision=3, status="running"),
+        TaskMark(task=tasks[0].task, attempt=1, revision=7, status=TaskStatus.SUCCEEDED),
+        TaskMark(task=tasks[1].task, attempt=1, revision=3, status=TaskStatus.RUNNING),
     ]
     welcome = world.hello("berlin", ["pump-1", "pump-2"], marks=marks)
     assert [item.task for item in welcome.cancel] == [tasks[1].task]
