@@ -12,7 +12,6 @@ from contract.device.line_json import (
     REBOOTED,
     Event,
     Frame,
-    LineInvalid,
     LineReader,
     Reply,
     Request,
@@ -238,13 +237,7 @@ class LineJsonPersonality:
         return [*written, *([] if babble is None else self.faults.sends_of(babble))]
 
     def _write_line(self, unit: Unit, frame: Frame, after_s: float) -> list[Action]:
-        try:
-            data = encode(frame)
-        except LineInvalid as error:
-            reply_id = frame.id if isinstance(frame, Reply) else ""
-            data = encode(
-                Reply(reply_id, unit.address, "refused", code="too_long", text=str(error))
-            )
+        data = encode(frame)  # never too long: it says no more than the request did
         self._writes += 1
         spoilt = unit.device.faults.spoil_line("out", data, self._writes)
         data = self.faults.burst(self._writes) + (spoilt if spoilt is not None else b"")
