@@ -53,6 +53,11 @@ def add(db: Connection, stream: Stream, lines: Sequence[Line], bound: int | None
         _keep_within(db, bound or int(meta.get(db, _LINES) or DEFAULT_BOUND))
 
 
+def count_dropped(db: Connection, kind: Kind, count: int) -> None:
+    """So many more were dropped before they came here."""
+    meta.add(db, f"dropped.{kind}", count)
+
+
 def _json(line: Line, number: int) -> str:
     text = line.model_copy(update={"number": number}).model_dump_json(exclude_defaults=True)
     if len(text) <= MAX_LINE_BYTES // 6 or len(text.encode()) <= MAX_LINE_BYTES:

@@ -118,6 +118,7 @@ class Worker:
         self._performing: asyncio.Task[None] | None = None
         self._due_at: int | None = None
         self._lines: list[outbox.Line] = []
+        self._lines_dropped = 0
         self._is_stopping = False
         self._is_interrupting = False
         self._outcome_known = asyncio.Event()
@@ -411,6 +412,7 @@ class Worker:
             except StorageFull as error:
                 if not told:
                     log.error("disk full: result waits", task=attempt.offer.task, why=str(error))
+                self._lines_dropped += len(lines)
                 told, lines = True, []
                 await asyncio.sleep(DISK_FULL_RETRY_S)
         if not kept:
@@ -422,11 +424,18 @@ class Worker:
     async def _keep_lines(self) -> None:
         self._collect_device_lines()
         lines, self._lines = self._lines, []
-        if not lines:
+        dropped, self._lines_dropped = self._lines_dropped, 0
+        if not lines and not dropped:
             return
-        with suppress(StorageFull):  # log lines go before results
-            await self._shop.journal.run_unsynced(outbox.add, self._shop.stream(), lines)
+        journal = self._shop.journal
+        try:
+            if dropped:
+                await journal.run_unsynced(outbox.count_dropped, "logs", dropped)
+                dropped = 0
+            await journal.run_unsynced(outbox.add, self._shop.stream(), lines)
             self._shop.on_unsent(False)
+        except StorageFull:  # log lines go before results
+            self._lines_dropped += dropped + len(lines)
 
     # -- effects
 
@@ -546,6 +555,7 @@ class Worker:
         self, attempt: Attempt, level: str, text: str, data: Mapping[str, JsonValue]
     ) -> None:
         if len(self._lines) >= LINES_KEPT:
+            self._lines_dropped += 1
             return
         secrets = attempt.body.secrets
         shown = mask(dict(data), secrets)
@@ -566,6 +576,8 @@ class Worker:
     def _collect_device_lines(self) -> None:
         if self._device is None or self._attempt is None:
             return
+        self._lines_dropped += self._device.lines_dropped
+        self._device.lines_dropped = 0
         for text in self._device.take_lines():
             self._log_line(self._attempt, "DEBUG", text, {"from": "device"})
         self._lines.extend(self._device.take_states())
