@@ -56,6 +56,7 @@ class LineJsonLine:
         self._count = 0
         self._bytes_per_s = bytes_per_s
         self._members: dict[str, OnEvent] = {}
+        self._opening = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self._waiting: tuple[Request, asyncio.Future[Reply]] | None = None
 
@@ -75,8 +76,9 @@ class LineJsonLine:
     async def leave(self, address: str) -> None:
         """A device is no longer used; the last one lets go of the port."""
         self._members.pop(address, None)
-        if not self._members:
-            await self._close()
+        async with self._opening:
+            if not self._members:  # nobody has joined meanwhile
+                await self._close()
 
     async def exchange(self, request: Request, wait_s: float, turn_within_s: float) -> Reply | None:
         """Send once and wait for the reply; None when none came in time.
@@ -86,7 +88,8 @@ class LineJsonLine:
         """
         line = encode(request)
         async with self._turns.hold(self.bus, turn_within_s, request.to):
-            reader = await self._opened()
+            async with self._opening:
+                reader = await self._opened()
             reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
             self._waiting = request, reply
             self.counters.requests += 1

@@ -206,6 +206,20 @@ async def test_long_work_on_one_device_leaves_the_line_to_its_neighbours(tmp_pat
         assert rig.devices["a"].counters.done == 1
 
 
+async def test_the_port_is_let_go_of_by_the_last_and_taken_again_by_whoever_comes(tmp_path):
+    async with line_rig(tmp_path, *THREE) as rig:
+        for _ in range(20):
+            assert isinstance(await rig.ask("a", Probe()), Answered)
+            leaving = asked(rig.drivers["a"].close())
+            coming = asked(rig.ask("b", Probe()))
+            assert isinstance(await coming, Answered)
+            await leaving
+            assert rig.line.is_open
+            await rig.drivers["b"].close()
+            assert not rig.line.is_open
+        assert rig.line.counters.timeouts == 0
+
+
 async def test_a_silent_device_costs_its_neighbours_one_wait_a_turn(tmp_path):
     silent = {"a": Faults(silences=(Silence(after_requests=1),))}
     async with line_rig(tmp_path, *THREE, faults=silent) as rig:

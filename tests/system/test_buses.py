@@ -8,7 +8,7 @@ from tests.kit.rig_jobs import ask, command_job
 from tests.kit.rig_site import on_one_line
 
 THREE = ("valve-1", "valve-2", "valve-3")
-NOISE = {"flipped": 0.002, "dropped": 0.001, "doubled": 0.001, "bursts": 0.1, "echo": True}
+NOISE = {"flipped": 0.003, "dropped": 0.001, "doubled": 0.001, "bursts": 0.1, "echo": True}
 
 
 @pytest.mark.row("E3", "E4", "E8")
