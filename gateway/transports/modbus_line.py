@@ -111,10 +111,11 @@ class ModbusLine:
             return reader(block.address, count=block.count, device_id=unit)
 
         reply = await self._exchange(unit, ask, reply_wait_s + self._line_s(8 + size), within_s)
-        values = [int(bit) for bit in reply.bits[: block.count]] if is_bits else reply.registers
-        if reply.function_code != READS[block.kind] or len(values) != block.count:
+        came = len(reply.bits) // 8 if is_bits else len(reply.registers)
+        asked = (block.count + 7) // 8 if is_bits else block.count
+        if reply.function_code != READS[block.kind] or came != asked:
             raise NoReply("what came does not answer the request")
-        return values
+        return [int(bit) for bit in reply.bits[: block.count]] if is_bits else reply.registers
 
     async def write(
         self, unit: int, write: Write, reply_wait_s: float, within_s: float, *, is_single: bool
@@ -134,7 +135,9 @@ class ModbusLine:
         size = 17 + (len(values) if is_bits else 2 * len(values))
         reply = await self._exchange(unit, ask, reply_wait_s + self._line_s(size), within_s)
         wanted = (5 if is_bits else 6) if is_single else (15 if is_bits else 16)
-        if reply.function_code != wanted or reply.address != address:
+        echoed = [int(bit) for bit in reply.bits] if is_bits else reply.registers
+        is_same = echoed == values if is_single else reply.count == len(values)
+        if reply.function_code != wanted or reply.address != address or not is_same:
             raise NoReply("what came does not answer the request")
 
     async def _exchange(

@@ -1,5 +1,6 @@
 """What packages bring is found by name, imported when it is needed, and named when it is broken."""
 
+import subprocess
 import sys
 from dataclasses import dataclass
 from types import ModuleType
@@ -222,3 +223,29 @@ def test_of_two_packages_with_one_name_the_first_stays():
     assert plugins.by_name([one, two]) == {"a": one}
     with pytest.raises(PlugInBroken, match="is a int, not a str"):
         plugins.load_plug_in(one, str, "thing")
+
+
+LOADED = """
+import subprocess
+import sys
+from pathlib import Path
+import gateway.__main__
+from gateway.drivers.registry import Drivers
+from gateway.settings import read_settings
+read_settings(Path(sys.argv[1]), {}, Drivers())
+print("\\n".join(sys.modules))
+"""
+
+
+def test_a_gateway_carries_the_weight_of_no_driver_that_it_does_not_use(tmp_path):
+    def loaded(device):
+        path = tmp_path / "g.yaml"
+        path.write_text(f"gateway: n\ndevices: [{device}]")
+        command = [sys.executable, "-c", LOADED, str(path)]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        return set(done.stdout.split())
+
+    smp = loaded("{id: a, driver: smp, port: x}")
+    assert "cbor2" in smp
+    assert smp.isdisjoint({"pymodbus", "gateway.drivers.modbus", "gateway.drivers.mqtt"})
+    assert "pymodbus" in loaded("{id: a, driver: modbus, port: x, profile: p}")
