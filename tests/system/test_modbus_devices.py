@@ -72,3 +72,25 @@ def test_an_exception_of_the_device_fails_the_step_with_its_name(rig):
         failure = rig.steps(run, "drive-1")["ask"].failure
         assert failure.code == code
         assert said in failure.text
+
+
+def test_a_write_that_a_killed_gateway_was_about_is_read_back_and_not_repeated(rig):
+    slow = modbus("rs485", "drive-1", turnaround="600ms")
+    site = rig.add_gateway("north", [slow], start=False)
+    for device in site.settings["devices"]:
+        device["reply_wait_s"] = 20
+    site.write_config(site.settings)
+    site.start()
+    rig.wait_for_devices(site)
+    write = {"id": "faster", "uses": "device.write", "with": {"values": {"speed": 42}}}
+    run = rig.start(job(write))
+
+    def writes():
+        return [e for e in site.devices.experiences() if e["what"] == "write"]
+
+    wait_until(writes, 60, "the write to reach the device")
+    site.kill_9()
+    site.start()
+    rig.finish(run)
+    assert rig.steps(run, "drive-1")["faster"].result == {"values": {"speed": 42}}
+    assert [e["values"] for e in writes()] == [[420]]
