@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import httpx
 
 from contract.documents import DocumentInvalid
 from firmware_sim.fleet import Experiences, Fleet, Member, assemble
+from firmware_sim.recording import Recording
 from firmware_sim.scenario import ScenarioInvalid, make_devices, read_scenario
 
 EXIT_OK = 0
@@ -32,6 +34,9 @@ def _arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--experiences", type=Path, help="JSON lines: what happened to each device, as it happens"
+    )
+    parser.add_argument(
+        "--record", type=Path, help="JSON lines: all that devices hear and say, over the file's"
     )
     return parser
 
@@ -62,6 +67,8 @@ def main(argv: list[str] | None = None) -> int:
         if options.seed is not None:
             scenario = scenario.model_copy(update={"seed": options.seed})
         specs = list(make_devices(scenario))
+        record = options.record or scenario.record
+        recording = record and Recording(record, time.monotonic)
     except (DocumentInvalid, ScenarioInvalid, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_INVALID
@@ -72,6 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         options.broker or scenario.broker,
         http,
         options.experiences and Experiences(options.experiences),
+        recording,
     )
     try:
         asyncio.run(_run(Fleet(members, options.status_file, _announce), http))

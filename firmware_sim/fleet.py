@@ -14,11 +14,13 @@ from firmware_sim.device import Device, Experienced
 from firmware_sim.endpoints.modbus_tcp import ModbusTcpEndpoint
 from firmware_sim.endpoints.mqtt import MqttEndpoint
 from firmware_sim.endpoints.pty import PtyEndpoint
+from firmware_sim.families import FAMILIES
 from firmware_sim.personalities.line_json import LineJsonPersonality
 from firmware_sim.personalities.modbus import ModbusPersonality
 from firmware_sim.personalities.mqtt import MqttPersonality
 from firmware_sim.personalities.smp import SmpPersonality
-from firmware_sim.scenario import LineSpec, ModbusSpec, MqttSpec, SmpSpec, Spec
+from firmware_sim.recording import NO_TAP, Recording, Tap
+from firmware_sim.scenario import GadgetSpec, LineSpec, ModbusSpec, MqttSpec, SmpSpec, Spec
 
 STATUS_EVERY_S: Final = 0.4
 
@@ -106,9 +108,14 @@ def assemble(
     broker: str,
     http: httpx.AsyncClient,
     experiences: Experiences | None = None,
+    recording: Recording | None = None,
 ) -> list[Member]:
     """Give every device its personality and its endpoint; nothing is opened yet."""
     members = []
+
+    def tap(name: str) -> Tap:
+        return NO_TAP if recording is None else recording.of(name)
+
     for spec in specs:
         for device in spec.devices:
             if experiences is not None:
@@ -116,32 +123,38 @@ def assemble(
         match spec:
             case SmpSpec():
                 link = pty_dir / spec.device.identity.id
-                line = PtyEndpoint(SmpPersonality(spec.device, spec.settings), link, spec.baud)
+                alone = SmpPersonality(spec.device, spec.settings)
+                line = PtyEndpoint(alone, link, spec.baud, tap(spec.device.identity.id))
                 members.append(Member(spec.device, "smp", str(link), line))
             case MqttSpec():
                 personality = MqttPersonality(spec.device, spec.settings)
-                connection = MqttEndpoint(personality, broker, http)
+                connection = MqttEndpoint(personality, broker, http, tap(spec.device.identity.id))
                 path = f"{_without_password(broker)}/{personality.topic('cmd')}"
                 members.append(Member(spec.device, "mqtt", path, connection))
             case LineSpec():
                 link = pty_dir / spec.line
                 together = LineJsonPersonality(spec.devices, spec.faults, spec.settings)
-                line = PtyEndpoint(together, link, spec.baud)
+                line = PtyEndpoint(together, link, spec.baud, tap(spec.line))
                 members += [Member(d, "line_json", str(link), line) for d in spec.devices]
             case ModbusSpec():
-                members += _modbus(spec, pty_dir / spec.line)
+                members += _modbus(spec, pty_dir / spec.line, tap(spec.line))
+            case GadgetSpec():
+                gadget = FAMILIES[spec.family](spec.device, spec.settings)
+                connection = MqttEndpoint(gadget, broker, http, tap(spec.device.identity.id))
+                path = f"{_without_password(broker)}/{gadget.topics()[0]}"
+                members.append(Member(spec.device, spec.family, path, connection))
             case _:
                 assert_never(spec)
     return members
 
 
-def _modbus(spec: ModbusSpec, link: Path) -> list[Member]:
+def _modbus(spec: ModbusSpec, link: Path, tap: Tap) -> list[Member]:
     units = ModbusPersonality(spec.units, spec.faults, spec.settings)
     if spec.listen is None:
-        line = PtyEndpoint(units, link, spec.baud)
+        line = PtyEndpoint(units, link, spec.baud, tap)
         return [Member(device, "modbus", str(link), line) for device in spec.devices]
     host, _, port = spec.listen.rpartition(":")
-    server = ModbusTcpEndpoint(units, host, int(port))
+    server = ModbusTcpEndpoint(units, host, int(port), tap)
     return [Member(device, "modbus", spec.listen, server) for device in spec.devices]
 
 

@@ -19,6 +19,7 @@ from contract.ids import Id
 from firmware_sim import faults as plan
 from firmware_sim import flash
 from firmware_sim.device import Device, Identity
+from firmware_sim.gadget import GadgetSettings
 from firmware_sim.images import build_image
 from firmware_sim.line import Chatter, LineFaults
 from firmware_sim.modbus_server import Registers
@@ -177,7 +178,10 @@ class RegistersSpec(_Strict):
 class GroupSpec(_Strict):
     """Devices that are alike: `id` with `count` gives id-1, id-2 ...; or `ids` names each."""
 
-    personality: Literal["smp", "mqtt", "line_json", "modbus"]
+    personality: Literal[
+        "smp", "mqtt", "line_json", "modbus", "tasmota", "shelly_gen1", "shelly_gen2",
+        "zigbee2mqtt", "esphome", "losant", "thingsboard",
+    ]  # fmt: skip
     id: Id | None = None
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
     ids: list[Id] = []
@@ -206,8 +210,9 @@ class GroupSpec(_Strict):
     # line_json, modbus: the whole group is on one line
     line: Id | None = None
     line_faults: LineFaultsSpec = LineFaultsSpec()
-    # mqtt
-    topic_prefix: Annotated[str, Field(pattern=r"^[^#+\s]+$")] = "dev"
+    # mqtt, and the families that are devices on a broker
+    topic_prefix: Annotated[str, Field(pattern=r"^[^#+\s]+$")] | None = None
+    offers: str | None = None
     flash_time: Duration = timedelta(milliseconds=500)
 
     @model_validator(mode="after")
@@ -221,6 +226,8 @@ class GroupSpec(_Strict):
             raise ValueError("units go up to 247")
         try:
             parse_version(self.version)
+            if self.offers is not None:
+                parse_version(self.offers)
         except ImageInvalid as error:
             raise ValueError(str(error)) from error
         return self
@@ -241,6 +248,7 @@ class Scenario(_Strict):
     seed: int | str = 0
     broker: Annotated[str, Field(pattern=r"^mqtt://")] = "mqtt://127.0.0.1:1883"
     pty_dir: Path = DEFAULT_PTY_DIR
+    record: Path | None = None
     devices: Annotated[list[GroupSpec], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -308,7 +316,20 @@ class ModbusSpec:
         return tuple(unit.device for unit in self.units.values())
 
 
-Spec = SmpSpec | MqttSpec | LineSpec | ModbusSpec
+@dataclass(frozen=True, slots=True)
+class GadgetSpec:
+    """A device of a family on the broker."""
+
+    device: Device
+    family: str
+    settings: GadgetSettings
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return (self.device,)
+
+
+Spec = SmpSpec | MqttSpec | LineSpec | ModbusSpec | GadgetSpec
 
 
 def read_scenario(path: Path) -> Scenario:
@@ -338,8 +359,20 @@ def make_devices(scenario: Scenario) -> Iterator[Spec]:
             )
         elif group.personality == "modbus":
             yield _modbus(group, devices, scenario.seed)
-        else:
+        elif group.personality in ("smp", "mqtt"):
             yield from (_with_settings(group, device) for device in devices)
+        else:
+            settings = _gadget_settings(group, scenario.seed)
+            yield from (GadgetSpec(device, group.personality, settings) for device in devices)
+
+
+def _gadget_settings(group: GroupSpec, seed: int | str) -> GadgetSettings:
+    return GadgetSettings(
+        group.topic_prefix,
+        turnaround_s=group.turnaround.total_seconds(),
+        flash_s=group.flash_time.total_seconds(),
+        offered=None if group.offers is None else _built(group.offers, group.image_size, str(seed)),
+    )
 
 
 def _modbus(group: GroupSpec, devices: Iterator[Device], seed: int | str) -> ModbusSpec:
@@ -366,7 +399,7 @@ def _with_settings(group: GroupSpec, device: Device) -> SmpSpec | MqttSpec:
     if group.personality == "mqtt":
         return MqttSpec(
             device,
-            MqttSettings(topic_prefix=group.topic_prefix, flash_s=group.flash_time.total_seconds()),
+            MqttSettings(group.topic_prefix or "dev", flash_s=group.flash_time.total_seconds()),
         )
     settings = SmpSettings(
         zephyr=group.zephyr,

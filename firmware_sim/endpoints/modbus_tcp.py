@@ -5,6 +5,7 @@ import contextlib
 from typing import Final
 
 from firmware_sim.personalities.modbus import ModbusPersonality
+from firmware_sim.recording import NO_TAP, Tap
 
 # Modbus Messaging on TCP/IP 1.0b, 3.1.3: transaction, protocol 0, length, unit.
 HEADER: Final = 7
@@ -14,8 +15,11 @@ LONGEST_PDU: Final = 253
 class ModbusTcpEndpoint:
     """Listens on `host` and `port` (0 takes a free one); `run` serves until it is cancelled."""
 
-    def __init__(self, personality: ModbusPersonality, host: str, port: int) -> None:
+    def __init__(
+        self, personality: ModbusPersonality, host: str, port: int, tap: Tap = NO_TAP
+    ) -> None:
         self.personality = personality
+        self._tap = tap
         self.host = host
         self.port = port
         self.is_listening = asyncio.Event()
@@ -47,6 +51,7 @@ class ModbusTcpEndpoint:
                     if protocol != 0 or not 2 <= size <= LONGEST_PDU + 1:
                         return  # no Modbus; nobody could find the next frame
                     pdu = await reader.readexactly(size - 1)
+                    self._tap.data("to_device", header + pdu)
                     self._answer(writer, header[:2], header[6], pdu)
         finally:
             self._connections.discard(writer)
@@ -61,9 +66,9 @@ class ModbusTcpEndpoint:
             frame = transaction + b"\0\0" + length + bytes([unit]) + reply
             loop.call_later(after_s, self._send, writer, frame)
 
-    @staticmethod
-    def _send(writer: asyncio.StreamWriter, frame: bytes) -> None:
+    def _send(self, writer: asyncio.StreamWriter, frame: bytes) -> None:
         if not writer.is_closing():
+            self._tap.data("from_device", frame)
             writer.write(frame)
 
 

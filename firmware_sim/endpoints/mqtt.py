@@ -14,14 +14,15 @@ import httpx
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from firmware_sim.personalities.mqtt import (
+from firmware_sim.messages import (
     Action,
     Disconnect,
     Fetch,
-    MqttPersonality,
+    MessagePersonality,
     Publish,
     Reboot,
 )
+from firmware_sim.recording import NO_TAP, Tap
 
 KEEPALIVE_S: Final = 30
 CONNACK_WITHIN_S: Final = 5.0
@@ -44,8 +45,15 @@ class MqttEndpoint:
     `broker` is mqtt://[user:password@]host[:port]; `http` is shared by all devices.
     """
 
-    def __init__(self, personality: MqttPersonality, broker: str, http: httpx.AsyncClient) -> None:
+    def __init__(
+        self,
+        personality: MessagePersonality,
+        broker: str,
+        http: httpx.AsyncClient,
+        tap: Tap = NO_TAP,
+    ) -> None:
         self.personality = personality
+        self._tap = tap
         self._broker = urlsplit(broker)
         self._http = http
         self._timers: set[asyncio.TimerHandle] = set()
@@ -116,7 +124,8 @@ class MqttEndpoint:
             password = unquote(self._broker.password) if self._broker.password else None
             client.username_pw_set(unquote(self._broker.username), password)
         will = self.personality.presence(False)
-        client.will_set(will.topic, will.payload, qos=1, retain=True)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=True)
         client.on_connect = self._on_connect
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
@@ -146,7 +155,7 @@ class MqttEndpoint:
         if reason.is_failure:
             self._end(LONGEST_WAIT_S)
             return
-        client.subscribe(self.personality.topic("cmd"), qos=1)
+        client.subscribe([(topic, 1) for topic in self.personality.topics()])
 
     def _on_subscribe(
         self, _client: paho.Client, _data: Any, _mid: int, codes: Any, _properties: Any
@@ -158,8 +167,9 @@ class MqttEndpoint:
         self._act(self.personality.connected())
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        now_s = asyncio.get_running_loop().time()
-        self._act(self.personality.received(bytes(message.payload), now_s))
+        now_s, payload = asyncio.get_running_loop().time(), bytes(message.payload)
+        self._tap.message("to_device", message.topic, payload, bool(message.retain))
+        self._act(self.personality.received(message.topic, payload, now_s))
 
     def _end(self, wait_s: float) -> None:
         if self._ended is not None and not self._ended.done():
@@ -173,10 +183,13 @@ class MqttEndpoint:
                 sock.shutdown(socket.SHUT_RDWR)
             client.loop_read()
 
-    def _boot(self) -> None:
+    def _boot(self, stays_connected: bool = False) -> None:
         self._forget_timers()
         self.personality.boot(asyncio.get_running_loop().time())
-        self._end(self.personality.device.boot_time_s)
+        if stays_connected and self._client is not None:
+            self._act(self.personality.connected())
+        else:
+            self._end(self.personality.device.boot_time_s)
 
     def _forget_timers(self) -> None:
         for timer in self._timers:
@@ -189,9 +202,9 @@ class MqttEndpoint:
                 case Publish():
                     self._later(action.after_s, self._publish, action)
                 case Reboot():
-                    self._later(action.after_s, self._boot)
+                    self._later(action.after_s, self._boot, action.stays_connected)
                 case Disconnect():
-                    self._end(action.for_s)
+                    self._later(action.after_s, self._end, action.for_s)
                 case Fetch():
                     self._fetches.put_nowait(action)
                 case _:
@@ -212,6 +225,7 @@ class MqttEndpoint:
     def _publish(self, message: Publish) -> None:
         """A device that is offline has nobody to tell: what it says then is lost."""
         if self._client is not None:
+            self._tap.message("from_device", message.topic, message.payload, message.retain)
             self._client.publish(message.topic, message.payload, qos=1, retain=message.retain)
 
     async def _download(self) -> None:

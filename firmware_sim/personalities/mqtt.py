@@ -17,6 +17,7 @@ from firmware_sim import flash as flash_rules
 from firmware_sim.device import Device
 from firmware_sim.flash import Flash, Refusal
 from firmware_sim.keystore import KeystoreRefused
+from firmware_sim.messages import Action, Disconnect, Fetch, Publish, Reboot
 
 REBOOT_AFTER_S: Final = 0.25
 _REFUSALS: Final[Mapping[int, str]] = {
@@ -24,41 +25,6 @@ _REFUSALS: Final[Mapping[int, str]] = {
     flash_rules.NO_FREE_SLOT: "the running image is not confirmed yet",
     flash_rules.INVALID_HEADER: "not a whole MCUboot image",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """A message for the broker, `after_s` seconds from now."""
-
-    topic: str
-    payload: bytes
-    retain: bool = False
-    after_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """Download this; report with `downloading`, then `downloaded` or `download_failed`."""
-
-    url: str
-    max_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reboot:
-    """The device resets `after_s` seconds from now: drop the connection, call `boot`, connect."""
-
-    after_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnect:
-    """The connection breaks without a word (the broker sends the Will) for `for_s` seconds."""
-
-    for_s: float
-
-
-Action = Publish | Fetch | Reboot | Disconnect
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +66,9 @@ class MqttPersonality:
     def topic(self, leaf: str) -> str:
         return f"{self.settings.topic_prefix}/{self.device.identity.id}/{leaf}"
 
+    def topics(self) -> list[str]:
+        return [self.topic("cmd")]
+
     def presence(self, is_online: bool) -> Publish:
         """The retained presence; `presence(False)` is also the Will."""
         return Publish(self.topic("online"), b"true" if is_online else b"false", retain=True)
@@ -114,7 +83,7 @@ class MqttPersonality:
     def connected(self) -> list[Action]:
         return [self.presence(True), self._status("running", 100)]
 
-    def received(self, payload: bytes, now_s: float) -> list[Action]:
+    def received(self, topic: str, payload: bytes, now_s: float) -> list[Action]:
         """Answer one message of the command topic."""
         counters, faults = self.device.counters, self.device.faults
         counters.requests += 1

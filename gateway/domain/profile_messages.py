@@ -75,21 +75,6 @@ def _check_topic(topic: str) -> None:
         raise TemplateFailed(topic, "this is no topic to publish on")
 
 
-def matches(wanted: str, topic: str) -> bool:
-    """Whether a topic is one of a filter's: MQTT 3.1.1, 4.7.1."""
-    if wanted == topic:
-        return True
-    if "+" not in wanted and "#" not in wanted:
-        return False
-    wants, has = wanted.split("/"), topic.split("/")
-    for place, want in enumerate(wants):
-        if want == "#":
-            return True
-        if place >= len(has) or want not in ("+", has[place]):
-            return False
-    return len(wants) == len(has)
-
-
 def answer_in(reply: Reply, scope: Scope, payload: JsonValue) -> Accepted | Declined | None:
     """What a message on the reply's topic says; None: it is not the answer to this request.
 

@@ -48,6 +48,26 @@ PointName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 ANY_COMMAND: Final = "*"
 
 
+def matches(wanted: str, topic: str) -> bool:
+    """Whether a topic is one of a filter's: MQTT 3.1.1, 4.7.1."""
+    if wanted == topic:
+        return True
+    if "+" not in wanted and "#" not in wanted:
+        return False
+    wants, has = wanted.split("/"), topic.split("/")
+    for place, want in enumerate(wants):
+        if want == "#":
+            return True
+        if place >= len(has) or want not in ("+", has[place]):
+            return False
+    return len(wants) == len(has)
+
+
+def _covers(wide: str, narrow: str) -> bool:
+    """Whether a filter matches all that another one does."""
+    return matches(wide, narrow) and (wide.endswith("#") or not narrow.endswith("#"))
+
+
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
@@ -92,6 +112,12 @@ class Exchange(Section):
     repeatable: bool = Field(
         default=False, description="harmless to send twice: asked again when unanswered"
     )
+
+
+class SetPoints(Section):
+    """A command that writes points: done when they read what they were set to."""
+
+    set: dict[PointName, Value] = Field(min_length=1, description="texts see `parameters`")
 
 
 class Presence(Section):
@@ -172,6 +198,7 @@ class Chunks(Section):
 class Upload(Section):
     """Firmware by URL, which the device fetches itself, or in `chunks`, which it asks for."""
 
+    prepare: Exchange | None = Field(default=None, description="done first, such as telling a URL")
     ask: Exchange
     progress: Annotated[tuple[Progress, ...], BeforeValidator(_listed)] = Field(
         default=(), description="one, or a list"
@@ -266,7 +293,7 @@ class Profile(Section):
     exchange: Exchange = Field(default=Exchange(), description="what all exchanges share")
     presence: Presence | None = None
     probe: Exchange | None = Field(default=None, description="asks nothing but an answer")
-    commands: dict[str, Exchange] = Field(
+    commands: dict[str, Exchange | SetPoints] = Field(
         default_factory=dict, description="by name; `*` stands for every other name"
     )
     reset: ResetVerb | None = None
@@ -279,9 +306,17 @@ class Profile(Section):
     # By id, each beside the exchange that is meant.
     _completed: dict[int, tuple[Exchange, Exchange]] = PrivateAttr(default_factory=dict)
 
-    def command(self, name: str) -> Exchange | None:
+    @model_validator(mode="after")
+    def _sets_what_it_has(self) -> Self:
+        for name, command in self.commands.items():
+            for point in command.set if isinstance(command, SetPoints) else ():
+                if point not in self.points or self.points[point].write is None:
+                    raise ValueError(f"command `{name}` sets `{point}`, which cannot be written")
+        return self
+
+    def command(self, name: str) -> Exchange | SetPoints | None:
         found = self.commands.get(name, self.commands.get(ANY_COMMAND))
-        return None if found is None else self.complete(found)
+        return self.complete(found) if isinstance(found, Exchange) else found
 
     def complete(self, exchange: Exchange) -> Exchange:
         """The exchange with everything it leaves out taken from the profile's `exchange`."""
@@ -294,15 +329,16 @@ class Profile(Section):
 
     def exchanges(self) -> list[Exchange]:
         """Every exchange of the profile, complete."""
-        found = list(self.commands.values())
+        found = [each for each in self.commands.values() if isinstance(each, Exchange)]
         if self.probe is not None:
             found.append(self.probe)
         if self.reset is not None:
             found.append(self.reset.ask)
         if self.firmware is not None:
             firmware = self.firmware
-            upload = None if firmware.upload is None else firmware.upload.ask
-            maybe = (firmware.read.ask, upload, firmware.test, firmware.confirm, firmware.rollback)
+            maybe = [firmware.read.ask, firmware.test, firmware.confirm, firmware.rollback]
+            if firmware.upload is not None:
+                maybe += [firmware.upload.prepare, firmware.upload.ask]
             found += [each for each in maybe if each is not None]
         for point in self.points.values():
             found += [each for each in (point.ask, point.write) if each is not None]
@@ -322,7 +358,9 @@ class Profile(Section):
             topics |= set() if upload.chunks is None else {upload.chunks.topic}
         if self.log is not None:
             topics.add(self.log)
-        return sorted({str(render(topic, scope)) for topic in topics})
+        found = {str(render(topic, scope)) for topic in topics}
+        # Overlapping filters bring a message once or several times, as the broker likes.
+        return sorted(f for f in found if not any(_covers(w, f) for w in found - {f}))
 
     def heard(self) -> dict[str, list[Heard]]:
         """What is taken from what the device says by itself, by topic."""

@@ -11,10 +11,10 @@ from typing import Final, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from contract.template_dialect import TemplateError, evaluate
+from contract.template_dialect import TemplateError, evaluate, render
 from gateway.domain import profile_messages as messages
 from gateway.domain.profile_messages import Declined
-from gateway.domain.profiles import Exchange, Firmware, Point, Profile, Upload
+from gateway.domain.profiles import Exchange, Firmware, Point, Profile, SetPoints, Upload
 from gateway.drivers.base import (
     Answered,
     CertificateRequest,
@@ -166,6 +166,10 @@ class MqttDriver:
             known = ", ".join(sorted(self._profile.commands)) or "none"
             text = f"profile {self._profile.name} has no command `{command.name}` (known: {known})"
             raise StepInvalid(text, "verb_unsupported")
+        if isinstance(exchange, SetPoints):
+            seen: Scope = {**self.talk.scope, "parameters": dict(command.parameters)}
+            values = {name: render(value, seen) for name, value in exchange.set.items()}
+            return await self._write_points(WritePoints(values, command.resumed), until_s)
         if command.resumed and not exchange.repeatable:
             raise ReplyGarbled(f"`{command.name}` was sent before, and must not be sent twice")
         return await self.ask(

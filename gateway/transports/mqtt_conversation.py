@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from contract.template_dialect import TemplateError, render
 from gateway.domain import profile_messages as messages
 from gateway.domain.profile_messages import Accepted, Declined, News
-from gateway.domain.profiles import Exchange, Heard, Profile, Progress, Reply
+from gateway.domain.profiles import Exchange, Heard, Profile, Progress, Reply, matches
 from gateway.errors import DeviceUnreachable, ReplyGarbled
 from gateway.transports.base import Message, MessageLink, Subscription
 
@@ -309,12 +309,12 @@ class Conversation:
         watching = self._watching
         if watching is None:
             return
-        if watching.chunks is not None and messages.matches(watching.chunks, topic):
+        if watching.chunks is not None and matches(watching.chunks, topic):
             watching.questions.append((topic, payload))
             watching.changed.set()
         scope = {**watching.scope, "topic": topic}
         for wanted, progress in watching.progress:
-            if not messages.matches(wanted, topic):
+            if not matches(wanted, topic):
                 continue
             news = messages.news_in(progress, scope, payload)
             if news is not None and (watching.news is None or watching.news.end is None):
@@ -323,7 +323,7 @@ class Conversation:
 
     def _take_reply(self, topic: str, payload: JsonValue) -> None:
         waiting = self._waiting
-        if waiting is None or waiting.answer.done() or not messages.matches(waiting.topic, topic):
+        if waiting is None or waiting.answer.done() or not matches(waiting.topic, topic):
             self.counters.strangers += 1
             if self._late:
                 self._take_late(topic)
@@ -343,7 +343,7 @@ class Conversation:
         waiting.answer.set_result(answer)
 
     def _take_late(self, topic: str) -> None:
-        for wanted in [each for each in self._late if messages.matches(each, topic)]:
+        for wanted in [each for each in self._late if matches(each, topic)]:
             del self._late[wanted]
             self._late_came.set()
 

@@ -74,9 +74,13 @@ class Update:
 
     async def _start(self) -> Declined | None:
         """Ask for the update. An unanswered request may have been taken: the news will tell."""
-        upload = self._upload
+        upload, talk = self._upload, self._talk
         try:
-            answer = await self._talk.exchange(upload.ask, "update", self._until_s, self._scope)
+            if upload.prepare is not None:
+                told = await talk.exchange(upload.prepare, "update", self._until_s, self._scope)
+                if isinstance(told, Declined):
+                    return self._refusal(told)
+            answer = await talk.exchange(upload.ask, "update", self._until_s, self._scope)
         except ReplyGarbled:
             if not upload.progress and upload.chunks is None:
                 raise
