@@ -66,6 +66,13 @@ devices:
         ("devices:\n  - {personality: smp, id: a, version: one}\n", 2, "image version"),
         ("devices:\n  - {personality: smp, id: a, faults_of: {b: {}}}\n", 2, "faults_of"),
         ("devices:\n  - {personality: ftp, id: a}\n", 2, "personality"),
+        ("devices:\n  - {personality: modbus, id: a, count: 9, unit: 240}\n", 2, "up to 247"),
+        ("devices:\n  - {personality: modbus, id: a, listen: here}\n", 2, "listen"),
+        (
+            "devices:\n  - personality: modbus\n    id: a\n    registers: {holding: {0: 70000}}\n",
+            4,
+            "holding",
+        ),
         ("devices: [\n", 2, ""),
     ],
 )
@@ -77,6 +84,23 @@ def test_a_wrong_scenario_is_named_with_file_line_and_key(tmp_path, capsys, text
     assert words in str(invalid.value)
     assert main([str(path)]) == 2
     assert str(path) in capsys.readouterr().err
+
+
+def test_modbus_units_are_counted_from_the_first_and_hold_registers_of_their_own(tmp_path):
+    text = """
+devices:
+  - {personality: modbus, id: drive, count: 2, unit: 11, line: rs485, baud: 9600,
+     line_faults: {flipped: 0.1}, registers: {holding: {0: 5}, exceptions: {9: 4}}}
+  - {personality: modbus, ids: [meter], listen: "127.0.0.1:1502"}
+"""
+    path = written(tmp_path, text)
+    line, server = scenarios.make_devices(scenarios.read_scenario(path))
+    assert (line.line, line.baud, line.faults.flipped) == ("rs485", 9600, 0.1)
+    assert [unit.device.identity.id for unit in line.units.values()] == ["drive-1", "drive-2"]
+    line.units[11].registers.holding[0] = 6
+    assert line.units[12].registers.holding[0] == 5
+    assert line.units[12].registers.exceptions == {9: 4}
+    assert (server.listen, list(server.units)) == ("127.0.0.1:1502", [1])
 
 
 def test_an_id_twice_and_a_missing_or_wrong_image_are_refused(tmp_path):
