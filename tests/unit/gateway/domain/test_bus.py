@@ -1,5 +1,6 @@
 """The arbiter: fair turns whatever comes and goes, and bad lines left alone, then tried again."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -14,6 +15,7 @@ from gateway.domain.bus import (
     Turns,
 )
 
+pytestmark = pytest.mark.row("E8")
 DEVICES = ["a", "b", "c", "d", "e"]
 
 
