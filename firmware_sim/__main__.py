@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
             scenario = scenario.model_copy(update={"seed": options.seed})
         specs = list(make_devices(scenario))
         record = options.record or scenario.record
-        recording = record and Recording(record, time.monotonic)
+        recording = None if record is None else Recording(record, time.monotonic)
     except (DocumentInvalid, ScenarioInvalid, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_INVALID

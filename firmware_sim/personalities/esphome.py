@@ -43,6 +43,6 @@ class EsphomePersonality(Gadget):
 
     def _update_state(self) -> Publish:
         version = self.device.version
-        body = {"installed_version": version, "latest_version": version, "title": "sim"}
-        body |= {"in_progress": self.is_updating}  # type: ignore[dict-item]
+        known = {"installed_version": version, "latest_version": version, "title": "sim"}
+        body = {**known, "in_progress": self.is_updating}
         return Publish(f"{self.id}/update/firmware/state", as_json(body), retain=True)

@@ -71,7 +71,7 @@ class TasmotaPersonality(Gadget):
         if text != "1":
             return [self._result({"Upgrade": f"1 or >{version} to upgrade"})]
         told = self._result({"Upgrade": f"Version {version} from {self.ota_url}"})
-        return [told, Disconnect(self.settings.flash_s, 0.02), *self.fetch(self.ota_url)]
+        return [told, Disconnect(self.settings.flash_s, 0.05), *self.fetch(self.ota_url)]
 
     def _power(self, word: str) -> list[Action]:
         wanted = {"ON": True, "1": True, "OFF": False, "0": False}.get(word)

@@ -107,5 +107,5 @@ class Zigbee2MqttPersonality(Gadget):
 
 def file_version(version: str) -> int:
     """The number Zigbee files have for a version: 2.0.1 is 0x02000001."""
-    parts = tuple(int(part) for part in parse_version(version)[:3])
-    return parts[0] << 24 | parts[1] << 16 | parts[2]
+    found = parse_version(version)
+    return found.major << 24 | found.minor << 16 | found.revision

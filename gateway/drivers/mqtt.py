@@ -22,6 +22,7 @@ from gateway.drivers.base import (
     Command,
     CommitCertificate,
     ConfirmFirmware,
+    Delegate,
     DeviceFacts,
     DeviceRequest,
     DriverKind,
@@ -50,6 +51,7 @@ from gateway.transports.mqtt_conversation import ANSWER_WITHIN_S, REPLY_WITHIN_S
 from gateway.transports.mqtt_update import Update
 
 LOOK_AGAIN_S: Final = 0.25
+WRITE_TRIES: Final = 3
 
 Scope = dict[str, JsonValue]
 
@@ -123,6 +125,8 @@ class MqttDriver:
                 return await self._probe(until_s)
             case Reset():
                 return await self._reset(until_s)
+            case Delegate():
+                raise self._unsupported("device.delegate")
             case ReadPoints():
                 return await self._read_points(request.names, until_s, on_progress)
             case WritePoints():
@@ -272,12 +276,17 @@ class MqttDriver:
         values: dict[str, JsonValue] = {}
         for name, point, value in wanted:
             assert point.write is not None
-            done = await self.ask(point.write, name, until_s, {"value": value})
-            if isinstance(done, Refused):
-                return Refused(done.code, f"`{name}`: {done.text}")
-            read = await self._read_back(name, point, value, until_s)
-            if isinstance(read, Refused):
-                return read
+            # A write without a reply may be lost, and only the reading back shows it.
+            tries = WRITE_TRIES if self._profile.complete(point.write).repeatable else 1
+            for left in reversed(range(tries)):
+                done = await self.ask(point.write, name, until_s, {"value": value})
+                if isinstance(done, Refused):
+                    return Refused(done.code, f"`{name}`: {done.text}")
+                refused = await self._read_back(name, point, value, until_s)
+                if refused is None:
+                    break
+                if not left or _now_s() >= until_s:
+                    return refused
             values[name] = value
         return Answered({"values": values})
 

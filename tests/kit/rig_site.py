@@ -18,6 +18,10 @@ SMP_OPTIONS: Final[Mapping[str, Any]] = {"reply_wait_s": 0.5, "no_progress_s": 1
 LINE_OPTIONS: Final[Mapping[str, Any]] = {"reply_wait_s": 0.3, "tries": 30}
 MODBUS_OPTIONS: Final[Mapping[str, Any]] = {"reply_wait_s": 0.3, "tries": 10}
 PATIENCE: Final = "2s"
+# Personalities that are named as the profile they are spoken to with.
+FAMILIES: Final = (
+    "tasmota", "shelly_gen1", "shelly_gen2", "zigbee2mqtt", "esphome", "losant", "thingsboard",
+)  # fmt: skip
 
 Group = Mapping[str, Any]
 Truth = dict[str, Any]
@@ -144,7 +148,7 @@ class Site:
         self._programs = programs
         self._program: Program | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        has_mqtt = any(group["personality"] == "mqtt" for group in groups)
+        has_mqtt = any(group["personality"] in ("mqtt", *FAMILIES) for group in groups)
         self.local_port = free_port() if has_mqtt else None
         self.local_broker = f"mqtt://127.0.0.1:{self.local_port}" if has_mqtt else None
         self.simulator = (
@@ -241,6 +245,9 @@ class Site:
                     port = str(self.folder / "lines" / group["line"])
                     own = {"port": port, "address": device, **LINE_OPTIONS}
                     found.append({**common, "driver": "line_json", **own})
+                elif group["personality"] in FAMILIES:
+                    profile = group["personality"]
+                    found.append({**common, "driver": "mqtt", "profile": profile})
                 elif group["personality"] == "modbus":
                     unit = group.get("unit", 1) + device_ids(group).index(device)
                     found.append({**common, "unit": unit, **self._modbus(group)})
@@ -273,6 +280,11 @@ def smp(device: str, **group: Any) -> Group:
 def mqtt(device: str, **group: Any) -> Group:
     """One device on the gateway's own broker."""
     return {"personality": "mqtt", "ids": [device], **_QUICK, "flash_time": "100ms", **group}
+
+
+def family(name: str, device: str, **group: Any) -> Group:
+    """A device of an off-the-shelf family, which is also the name of its profile."""
+    return {"personality": name, "ids": [device], **_QUICK, "flash_time": "100ms", **group}
 
 
 def on_one_line(line: str, *devices: str, **group: Any) -> Group:
