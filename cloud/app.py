@@ -46,6 +46,7 @@ from cloud.gateway_link.embedded_broker import HOST as BROKER_HOST
 from cloud.gateway_link.embedded_broker import EmbeddedBroker
 from cloud.gateway_link.in_hand import InHand
 from cloud.gateway_link.postman import Postman
+from cloud.gateway_link.profile_sender import ProfileSender
 from cloud.gateway_link.receiver import Receiver
 from cloud.gateway_link.sender import Sender
 from cloud.gateway_link.session import BrokerAddress, BrokerSession
@@ -155,6 +156,9 @@ class _Cloud:
             self._feeds.touch_tasks,
             secrets=vault.of_runs,
         )
+        self._profiles = ProfileSender(
+            database, self._postman, clock, lambda: self._session.is_open
+        )
         self._receiver = Receiver(
             database,
             self._postman,
@@ -216,6 +220,7 @@ class _Cloud:
                     "gateway_link.calls": self._receiver.serve_calls(),
                     "gateway_link.sender": self._sender.run(),
                     "gateway_link.postman": self._postman.run(),
+                    "gateway_link.profiles": self._profiles.run(),
                     "coordinator.loops": self._loops.run(),
                     "coordinator.live": self._feeds.run(),
                     "announce": self._announce(),

@@ -24,11 +24,15 @@ MAX_SNAPSHOT_BYTES: Final = 64 * 1024
 MAX_BATCH: Final = 50
 MARKS_A_PAGE: Final = 400
 MAX_DEVICES_A_PAGE: Final = 200
+MAX_PROFILES: Final = 100
+MAX_PROFILE_BYTES: Final = 256 * 1024
 
 Millis = Annotated[int, Field(ge=0, le=2**53)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Word = Annotated[str, Field(max_length=128)]
 Text = Annotated[str, Field(max_length=4096)]
+# Also the name of a file, and of what devices call `profile`.
+ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 
 class MessageInvalid(ValueError):
@@ -86,11 +90,36 @@ class InventoryDevice(Part):
     link: Literal["unknown", "up", "down"] = "unknown"
 
 
+class HeldProfile(Part):
+    """A deployed profile in use, by its digest; or why the one of digest `refused` is not.
+
+    With a problem and nothing in `refused` it is in use though it should be withdrawn.
+    """
+
+    name: ProfileName
+    sha256: Sha256 | None = None
+    size: Count = 0
+    refused: Sha256 | None = None
+    problem: Annotated[str, Field(max_length=1000)] = ""
+
+
+class HeldProfiles(Part):
+    """What became of the wanted profiles of that revision: all that a gateway holds."""
+
+    revision: Count
+    profiles: list[HeldProfile] = Field(default_factory=list, max_length=2 * MAX_PROFILES)
+
+
 class Hello(Message):
     """The first words of a connection, in numbered pages that share a nonce.
 
     `journal` is the journal's random id, `instance` the process's. `digest` is that of all open
     attempts (see `digest_of`). Nothing counts as missing before every page is there.
+    `profiles` are those that were deployed there, in its first page; None says that the gateway
+    knows of no such thing.
+    `proof` shows that it knows its token (see `admission`). `mark` is a random word that the
+    journal keeps before it is said, and `last_mark` the one before it that was welcomed: a copy of
+    the journal does not know the newest.
     """
 
     nonce: Word
@@ -104,6 +133,10 @@ class Hello(Message):
     time: Millis = 0
     devices: list[InventoryDevice] = Field(default_factory=list)
     tasks: list[TaskMark] = Field(default_factory=list)
+    profiles: list[HeldProfile] | None = Field(default=None, max_length=2 * MAX_PROFILES)
+    proof: Word = ""
+    mark: Word = ""
+    last_mark: Word = ""
 
 
 class Failure(Part):
@@ -178,9 +211,14 @@ class LogLine(Part):
 
 
 class DeviceState(Part):
-    """What is known of a device at a time: values by name, and whether its link is up."""
+    """What is known of a device at a time: values by name, and whether its link is up.
+
+    `order` grows over both streams of a journal: what was seen later has the higher one, whatever
+    the gateway's clock said.
+    """
 
     number: Count
+    order: Count = 0
     at: Millis
     device: Id
     link: Literal["unknown", "up", "down"] = "unknown"
@@ -205,9 +243,12 @@ class Report(Message):
 
     `digest` stands in a report that leaves nothing unsent, so that silent differences are found.
     `message` names this message for its receipt. `undecodable` is filled while parsing.
+    `profiles` answers every set of wanted profiles, once it has been dealt with.
+    `time` is the sender's clock at that moment, in a report with states.
     """
 
     message: Count = 0
+    time: Millis = 0
     tasks: list[TaskSnapshot] = Field(default_factory=list)
     stream: Stream = "live"
     logs: list[LogLine] = Field(default_factory=list)
@@ -215,6 +256,7 @@ class Report(Message):
     dropped: dict[str, Count] = Field(default_factory=dict)
     digest: Word | None = None
     health: dict[str, JsonValue] = Field(default_factory=dict)
+    profiles: HeldProfiles | None = None
     undecodable: tuple[Undecodable, ...] = Field(default=(), exclude=True)
 
 
@@ -248,6 +290,24 @@ class Limits(Part):
     keep_tombstones: Millis = 90 * 86_400_000
 
 
+class WantedProfile(Part):
+    """A profile to use, fetched as an artifact. Sizes in bytes."""
+
+    name: ProfileName
+    sha256: Sha256
+    size: Count
+
+
+class WantedProfiles(Part):
+    """All profiles that are deployed to a gateway; what it holds beside them is withdrawn.
+
+    `revision` grows with every change: within a session a lower one is an old message.
+    """
+
+    revision: Count
+    profiles: list[WantedProfile] = Field(default_factory=list, max_length=MAX_PROFILES)
+
+
 class Welcome(Message):
     """The answer to a hello's nonce, in pages; the first opens the session.
 
@@ -255,6 +315,10 @@ class Welcome(Message):
     send. `report`: send these again, whole. `cancel`: as in a Cancel.
     Without a nonce it is a request: say hello again, within `hello_within`, at a random moment.
     `conflict`: another process says hello under this name; take no new work.
+    `profiles`: in the first page, and in a message of the session without a nonce, which is
+    repeated until a report has answered it. None changes nothing.
+    `refused`: why the hello of that nonce opens no session, or why that session is over; one of
+    `admission.REFUSALS`. Begin nothing, stop what runs, and ask again seldom.
     """
 
     nonce: Word | None = None
@@ -268,6 +332,8 @@ class Welcome(Message):
     limits: Limits = Limits()
     conflict: bool = False
     hello_within: Millis | None = None
+    profiles: WantedProfiles | None = None
+    refused: Word | None = None
 
 
 class OfferedRetry(Part):

@@ -24,6 +24,7 @@ from cloud.api import (
     jobs,
     operations,
     previews,
+    profiles,
     run_reports,
     runs,
     secrets,
@@ -63,6 +64,7 @@ V1: Final[tuple[APIRouter, ...]] = (
     data_tables.router,
     previews.router,
     operations.router,
+    profiles.router,
     secrets.router,
     audit.router,
     artifacts.router,
@@ -105,6 +107,8 @@ TARGET_BODIES: Final = (
     targets.Selection,
     operation_bodies.ActOnDevices,
     operation_bodies.StopGateways,
+    operation_bodies.DeployProfile,
+    operation_bodies.WithdrawProfile,
     targets.SetSecret,
 )
 

@@ -7,7 +7,7 @@ from cloud.coordinator.access import Caller, hash_of
 from cloud.domain import tasks as task_rules
 from cloud.domain.handshake import Corrections, Ended, Name, Ours, compare
 from cloud.errors import Conflict, NotFound
-from cloud.storage import counts, gateways, jobs, purging, reports, runs, tasks
+from cloud.storage import counts, gateways, jobs, profiles, purging, reports, runs, tasks
 from cloud.storage.database import Session
 from cloud.storage.json_text import clean, to_json
 from cloud.storage.schema import GatewayRow
@@ -109,7 +109,9 @@ def accept_hello(
     places = [f"gateway:{address.gateway}", *(f"device:{device}" for device in changed)]
     tasks.unpark(session, ((address.org, place) for place in places))
     in_conflict = row.conflict_at == now
-    return _pages(hello, session_id, corrections, limits or Limits(), in_conflict, now)
+    wanted = profiles.greet(session, address.org, address.gateway, hello.profiles, now)
+    welcomes = _pages(hello, session_id, corrections, limits or Limits(), in_conflict, now)
+    return [welcomes[0].model_copy(update={"profiles": wanted}), *welcomes[1:]]
 
 
 def _enter(row: GatewayRow, hello: Hello, session_id: str, now: int) -> None:
@@ -122,6 +124,7 @@ def _enter(row: GatewayRow, hello: Hello, session_id: str, now: int) -> None:
     row.session, row.session_at, row.last_heard_at = session_id, now, now
     row.version, row.verbs = clean(hello.version), to_json(sorted(set(hello.verbs)))
     row.digest_misses = 0
+    row.takes_profiles = hello.profiles is not None
 
 
 def _lose(session: Session, lost: Sequence[StoredTask], now: int) -> None:

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from cloud.artifacts.base import ArtifactStore
-from cloud.coordinator import exports, gateway_stops, imports, operations, selections
+from cloud.coordinator import (
+    exports,
+    gateway_stops,
+    imports,
+    operations,
+    profiles,
+    selections,
+)
 from cloud.coordinator.imports import BLOCK
 from cloud.errors import CloudError, StorageFull, StorageUnavailable
 from cloud.storage import operations as stored
@@ -34,14 +41,18 @@ class Operator:
         for row in await self._database.read(stored.open_ones):
             if row.cancel is not None or now >= row.expires_at:
                 moved.add(row.id)
-                stops = row.type == "stop_gateways"
-                end = gateway_stops.end_cancelled if stops else operations.end_cancelled
+                end = _ENDS.get(row.type, operations.end_cancelled)
                 await do(end, row.id, now)
                 await asyncio.to_thread(self._part(row).unlink, missing_ok=True)
                 continue
             try:
                 if _is_draining(row):
                     moved |= await self._drain(do, row, now)
+                    continue
+                if _waits_for_gateways(row):
+                    if await self._database.read(profiles.look, row.id) is not None:
+                        await do(profiles.wait_chunk, row.id, row.operation, now)
+                        moved.add(row.id)
                     continue
                 moved.add(row.id)
                 more |= await self._chunk(do, row, now)
@@ -122,11 +133,22 @@ _CHUNKS: Final = {
     "act_on_devices": selections.act_chunk,
     "stop_gateways": gateway_stops.ask_chunk,
     "start_gateways": gateway_stops.ask_chunk,
+    "deploy_profile": profiles.ask_chunk,
+    "withdraw_profile": profiles.ask_chunk,
+}
+_ENDS: Final[dict[str, Callable[..., object]]] = {
+    "stop_gateways": gateway_stops.end_cancelled,
+    "deploy_profile": profiles.end_cancelled,
+    "withdraw_profile": profiles.end_cancelled,
 }
 
 
 def _is_draining(row: RunRow) -> bool:
     return row.type == "stop_gateways" and json.loads(row.operation)["phase"] == "drain"
+
+
+def _waits_for_gateways(row: RunRow) -> bool:
+    return row.type in profiles.TYPES and json.loads(row.operation)["phase"] == "wait"
 
 
 def _has(part: Path, size: int) -> bool:

@@ -12,7 +12,7 @@ from cloud.coordinator import acknowledgments
 from cloud.domain import tasks as rules
 from cloud.domain.tasks import ClosedAttempt, Late, Old, Refused, RunFacts, Taken
 from cloud.storage import acknowledgments as stored_acknowledgments
-from cloud.storage import counts, purging, reports, runs, tasks
+from cloud.storage import counts, profiles, purging, reports, runs, tasks
 from cloud.storage.database import Session
 from cloud.storage.json_text import clean, to_json
 from cloud.storage.tasks import Key, Move, StoredTask
@@ -79,6 +79,7 @@ def accept_reports(session: Session, batch: Sequence[Received], now: int) -> lis
         _save_states(session, received, outcome)
         _refuse_undecodable(received, outcome, refused, now)
         _compare_digest(session, received, outcome)
+    _take_answers(session, batch)
     newest = {(r["org"], r["gateway"], r["task"], r["attempt"]): r for r in refused}
     reports.refuse(session, [row for _, row in sorted(newest.items())])
     return outcomes
@@ -364,6 +365,14 @@ def _stream(outcome: Outcome, stream: Any, kind: Any, number: int) -> None:
                 outcome.streams[index] = found.model_copy(update={"number": number})
             return
     outcome.streams.append(StreamReceipt(stream=stream, kind=kind, number=number))
+
+
+def _take_answers(session: Session, batch: Sequence[Received]) -> None:
+    """What gateways say of their profiles; in the order of locks, each gateway's own kept."""
+    said = [item for item in batch if item.report.profiles is not None]
+    for item in sorted(said, key=lambda one: (one.address.org, one.address.gateway)):
+        assert item.report.profiles is not None
+        profiles.answer(session, item.address.org, item.address.gateway, item.report.profiles)
 
 
 def _compare_digest(session: Session, received: Received, outcome: Outcome) -> None:

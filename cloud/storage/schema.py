@@ -10,10 +10,12 @@ from typing import Any, ClassVar, Final
 from sqlalchemy import BigInteger, Index, Text, text
 from sqlmodel import Field, SQLModel
 
+from cloud.storage import schema_admissions as schema_admissions  # declares its tables
 from cloud.storage import schema_audit as schema_audit  # declares its tables
 from cloud.storage import schema_calls as schema_calls  # declares its tables
 from cloud.storage import schema_certificates as schema_certificates  # declares its tables
 from cloud.storage import schema_history as schema_history  # declares its tables
+from cloud.storage import schema_profiles as schema_profiles  # declares its tables
 from cloud.storage import schema_targets as schema_targets  # declares its tables
 from contract.lifecycle import TASK_OPEN, TaskStatus
 
@@ -42,6 +44,7 @@ RUN_TO_COME: Final = "ended_at IS NULL AND started_at IS NULL"
 class InstanceRow(SQLModel, table=True):
     """This cloud: a restore makes a new incarnation, which starts `recovering`.
 
+    `restored_at` stays: what gateways hold beyond this database may be met long after.
     `link_key` signs links that work without a token.
     """
 
@@ -49,6 +52,7 @@ class InstanceRow(SQLModel, table=True):
     id: int = Field(primary_key=True)
     incarnation: str
     recovering: bool = False
+    restored_at: int | None = _big(default=None)
     link_key: str = ""
     created_at: int = _big()
 
@@ -85,7 +89,8 @@ class GatewayRow(SQLModel, table=True):
     when it speaks again, at `conflict_at`, two live under one name. `digest_misses` counts digests
     in a row that were not ours, `foreign_devices` the devices of its last inventory that another
     gateway owns. `stop` is the wish that it drains: "", stopping, or stopped once nothing is in
-    flight there; `stop_run` is the operation that asked.
+    flight there, or `retired`; `stop_run` is the operation that asked. `takes_profiles`: its version knows how
+    to hold deployed profiles.
     """
 
     __tablename__: ClassVar[Any] = "gateways"
@@ -112,6 +117,7 @@ class GatewayRow(SQLModel, table=True):
     dropped: str = _text("{}")
     stop: str = Field(default="", sa_column_kwargs={"server_default": ""})
     stop_run: str | None = None
+    takes_profiles: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
 
 
 class DeviceRow(SQLModel, table=True):

@@ -26,6 +26,22 @@ class Device(Body):
     created_at: datetime | None = None
 
 
+class GatewayProfile(Body):
+    """A profile that was deployed to a gateway.
+
+    `sha256` is what it is to hold: while `pending`, it has not said so yet. `refused` with the
+    gateway's reason in `problem`: it goes on with `sha256`, or without one.
+    """
+
+    name: str
+    gateway: str
+    sha256: str | None = None
+    size: int = 0
+    state: Literal["pending", "held", "refused"]
+    problem: str = ""
+    wanted_at: datetime
+
+
 class NewGateway(Body):
     id: Id
     name: str = Field(default="", max_length=256)
@@ -61,6 +77,9 @@ class Gateway(Body):
     )
     health: dict[str, JsonValue] = Field(
         default_factory=dict, description="what it says of itself with every heartbeat"
+    )
+    profiles: list[GatewayProfile] = Field(
+        default_factory=list, description="those that were deployed, not those of its own folder"
     )
     last_heard_at: datetime | None = None
     created_at: datetime | None = None

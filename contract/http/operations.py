@@ -1,4 +1,4 @@
-"""Background operations on selections: devices acted on, gateways stopped and started."""
+"""Background operations on selections: devices acted on, gateways stopped, profiles deployed."""
 
 from typing import Annotated, Literal
 
@@ -8,6 +8,7 @@ from contract.durations import Duration
 from contract.http import Body
 from contract.http.targets import MAX_MEMBERS_AT_ONCE, Selection, Values
 from contract.ids import Id
+from contract.messages import ProfileName
 
 
 class StopGateways(Selection):
@@ -15,6 +16,20 @@ class StopGateways(Selection):
 
     gateways: list[Id] = Field(default_factory=list, max_length=MAX_MEMBERS_AT_ONCE)
     reason: str = Field(default="", max_length=1024)
+
+
+class WithdrawProfile(Selection):
+    """Which gateways hold no deployed profile of that name any more."""
+
+    name: ProfileName
+    gateways: list[Id] = Field(default_factory=list, max_length=MAX_MEMBERS_AT_ONCE)
+    reason: str = Field(default="", max_length=1024)
+
+
+class DeployProfile(WithdrawProfile):
+    """Which gateways hold an artifact, named or by its sha256, as the profile of that name."""
+
+    artifact: str = Field(min_length=1, max_length=128)
 
 
 class EditThem(Body):

@@ -11,6 +11,8 @@ from contract.messages import (
     CancelItem,
     DeviceState,
     Failure,
+    HeldProfile,
+    HeldProfiles,
     Hello,
     InventoryDevice,
     JobBody,
@@ -31,6 +33,8 @@ from contract.messages import (
     TaskMark,
     TaskRef,
     TaskSnapshot,
+    WantedProfile,
+    WantedProfiles,
     Welcome,
 )
 from contract.topics import Kind
@@ -65,6 +69,7 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
             )
         ],
         tasks=[TaskMark(task=TASK, attempt=2, revision=9, status=TaskStatus.RUNNING)],
+        profiles=[HeldProfile(name="pump_v2", sha256=SHA, size=512)],
     ),
     Kind.REPORT: Report(
         session="s-1",
@@ -134,6 +139,14 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
         dropped={"states": 17},
         digest="00",
         health={"disk_free": 1_000_000},
+        profiles=HeldProfiles(
+            revision=4,
+            profiles=[
+                HeldProfile(
+                    name="pump_v2", sha256=SHA, size=512, refused="0" * 64, problem="not YAML"
+                )
+            ],
+        ),
     ),
     Kind.CALL: Call(
         session="s-1",
@@ -159,6 +172,9 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
         limits=Limits(heartbeat=5_000, max_unreceipted=4),
         conflict=True,
         hello_within=30_000,
+        profiles=WantedProfiles(
+            revision=4, profiles=[WantedProfile(name="pump_v2", sha256=SHA, size=512)]
+        ),
     ),
     Kind.OFFER: Offer(
         session="s-1",

@@ -12,7 +12,7 @@ from cloud.storage.database import Session
 from cloud.storage.dialect import any_of, fetch, listed
 from cloud.storage.schema import OPEN, GatewayRow
 from cloud.storage.scope import of_org
-from cloud.storage.views import cursors
+from cloud.storage.views import cursors, profiles
 from cloud.storage.views.parts import bounded, time, waiting
 from contract.http import Page
 from contract.http.fleet import Gateway
@@ -61,6 +61,7 @@ def _gateways(session: Session, org: str, rows: Iterable[GatewayRow], now: int) 
     open_tasks = numbers(f"{select} tasks WHERE {OPEN} AND {where}")
     refused = numbers(f"{select} refused WHERE {where}")
     orphaned = numbers(f"{select} refused WHERE code = 'unknown_task' AND {where}")
+    deployed = profiles.of_gateways(session, org, [row.id for row in found])
     return [
         _gateway(
             row,
@@ -69,12 +70,13 @@ def _gateways(session: Session, org: str, rows: Iterable[GatewayRow], now: int) 
             open_tasks=open_tasks.get(row.id, 0),
             refused_items=refused.get(row.id, 0),
             orphaned_tasks=orphaned.get(row.id, 0),
+            profiles=deployed.get(row.id, []),
         )
         for row in found
     ]
 
 
-def _gateway(row: GatewayRow, now: int, **numbers: Any) -> Gateway:
+def _gateway(row: GatewayRow, now: int, **more: Any) -> Gateway:
     online = (
         row.session is not None
         and row.last_heard_at is not None
@@ -105,5 +107,5 @@ def _gateway(row: GatewayRow, now: int, **numbers: Any) -> Gateway:
         last_heard_at=time(row.last_heard_at),
         created_at=time(row.created_at),
         waiting_for=waiting(wait),
-        **numbers,
+        **more,
     )

@@ -193,6 +193,23 @@ def upgrade() -> None:
     sa.Column('attempt', sa.Integer(), nullable=False),
     sa.PrimaryKeyConstraint('operation', 'run', 'ordinal', 'attempt')
     )
+    op.create_table('gateway_profiles',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('gateway', sa.String(), nullable=False),
+    sa.Column('name', sa.String(), nullable=False),
+    sa.Column('sha256', sa.String(), nullable=True),
+    sa.Column('size', sa.BigInteger(), nullable=False),
+    sa.Column('before_sha256', sa.String(), nullable=True),
+    sa.Column('before_size', sa.BigInteger(), nullable=False),
+    sa.Column('state', sa.String(), nullable=False),
+    sa.Column('problem', sa.Text(), nullable=False),
+    sa.Column('watch', sa.String(), nullable=True),
+    sa.Column('wanted_at', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('org', 'gateway', 'name')
+    )
+    with op.batch_alter_table('gateway_profiles', schema=None) as batch_op:
+        batch_op.create_index('gateway_profiles_watched', ['watch'], unique=False, sqlite_where=sa.text('watch IS NOT NULL'), postgresql_where=sa.text('watch IS NOT NULL'))
+
     op.create_table('gateways',
     sa.Column('org', sa.String(), nullable=False),
     sa.Column('id', sa.String(), nullable=False),
@@ -217,6 +234,7 @@ def upgrade() -> None:
     sa.Column('dropped', sa.Text(), nullable=False),
     sa.Column('stop', sa.String(), server_default='', nullable=False),
     sa.Column('stop_run', sa.String(), nullable=True),
+    sa.Column('takes_profiles', sa.Boolean(), server_default=sa.text('(false)'), nullable=False),
     sa.PrimaryKeyConstraint('org', 'id'),
     sa.UniqueConstraint('token_hash')
     )
@@ -303,6 +321,17 @@ def upgrade() -> None:
     sa.Column('created_at', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('id')
     )
+    op.create_table('profile_sets',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('gateway', sa.String(), nullable=False),
+    sa.Column('revision', sa.BigInteger(), nullable=False),
+    sa.Column('answered', sa.BigInteger(), nullable=False),
+    sa.Column('send_at', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('org', 'gateway')
+    )
+    with op.batch_alter_table('profile_sets', schema=None) as batch_op:
+        batch_op.create_index('profile_sets_to_send', ['send_at'], unique=False, sqlite_where=sa.text('answered < revision'), postgresql_where=sa.text('answered < revision'))
+
     op.create_table('refused',
     sa.Column('org', sa.String(), nullable=False),
     sa.Column('gateway', sa.String(), nullable=False),
