@@ -27,6 +27,7 @@ from tests.kit.rig_site import Site, Uplink, mqtt, smp
 from tests.kit.waiting import wait_until
 
 KILLED: Final = -9
+LOOK_EVERY_S: Final = 0.15
 ENDS_WITHIN_S: Final = 100.0
 SETTLES_WITHIN_S: Final = 60.0
 
@@ -112,14 +113,14 @@ class Stage:
         self._go_wrong(story, runs)
         self._heal()
         wait_until(
-            lambda: self._has_ended(runs),
+            _now_and_then(lambda: self._has_ended(runs)),
             ENDS_WITHIN_S,
             lambda: "\n".join(["the runs to end", *map(self.rig.describe, runs)]),
         )
         ledger = Ledger(self.database, {s.name: s.data_dir for s in self._sites})
         try:
             wait_until(
-                lambda: not self._unsettled(ledger, runs),
+                _now_and_then(lambda: not self._unsettled(ledger, runs)),
                 SETTLES_WITHIN_S,
                 lambda: f"all to be told and freed: {ledger.unsettled(runs)}",
             )
@@ -172,7 +173,7 @@ class Stage:
             self._start(name)
             program.env = {}
         if rules:
-            wait_until(self._is_up, SETTLES_WITHIN_S, "the cloud to answer")
+            wait_until(_now_and_then(self._is_up), SETTLES_WITHIN_S, "the cloud to answer")
 
     def _is_up(self) -> bool:
         self._raise_the_fallen()
@@ -293,6 +294,21 @@ class Stage:
     def _unsettled(self, ledger: Ledger, runs: list[str]) -> list[str]:
         self._raise_the_fallen()
         return ledger.unsettled(runs)
+
+
+def _now_and_then(look: Callable[[], bool]) -> Callable[[], bool]:
+    """To look costs those who are looked at: not more often than `LOOK_EVERY_S`."""
+    last = 0.0
+
+    def looked() -> bool:
+        nonlocal last
+        if time.monotonic() - last < LOOK_EVERY_S:
+            return False
+        found = look()
+        last = time.monotonic()
+        return found
+
+    return looked
 
 
 def _link(site: Site) -> MessyLink:
