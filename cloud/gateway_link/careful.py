@@ -35,7 +35,8 @@ async def sift(received: Received, in_hand: InHand, store: Store) -> Received:
     for line in lines:
         name = f"{gateway} {report.stream} {type(line).__name__} {line.number}"
         if not in_hand.take(name):
-            logs, states = _without(logs, line), _without(states, line)
+            logs = [_harmless(one) if one is line else one for one in logs]
+            states = [_harmless(one) if one is line else one for one in states]
             continue
         part = {"logs": [line]} if isinstance(line, LogLine) else {"states": [line]}
         await store(alone(received, **part))
@@ -76,5 +77,8 @@ def vouch_for_lines(report: Report, outcome: Outcome) -> None:
         outcome.streams[:] = [*others, told]
 
 
-def _without(lines: list[L], one: object) -> list[L]:
-    return [line for line in lines if line is not one]
+def _harmless(line: L) -> L:
+    """Its number has to come to the receipt, or the line would come again for ever."""
+    if isinstance(line, LogLine):
+        return line.model_copy(update={"text": "left out: it ended the service", "data": {}})
+    return line.model_copy(update={"values": {}})

@@ -23,7 +23,7 @@ def setting(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Setting]
 
 # Stage 0 has NATS and SQLite, 1 mosquitto and SQLite, 3 mosquitto and PostgreSQL.
 @pytest.mark.row("E1", "E9")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", STORIES)
 def test_every_promise_is_kept_whatever_dies(setting: Setting, number: int) -> None:
     if number % 2 and not MOSQUITTO.exists():
