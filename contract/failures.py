@@ -49,6 +49,21 @@ _KINDS: Final = (
         "It went back to the one it had: see whether its server trusts the CA (`roundsman ca show`)"
         " and what its log says of the connection.",
     ),
+    FailureKind(
+        "delegate_failed",
+        "The device ran the job document it was handed, and says that it failed.",
+        "Read its status details in the step's result, and the device's own log.",
+    ),
+    FailureKind(
+        "delegate_rejected",
+        "The device rejected the job document it was handed.",
+        "Compare the document with what the device's client takes: it may know no such operation.",
+    ),
+    FailureKind(
+        "delegate_timed_out",
+        "The device began the job document, and was not done in time.",
+        "Give the step a longer `timeout`, or see why the device stopped saying how far it is.",
+    ),
     # The line to the device
     FailureKind(
         "device_unreachable",

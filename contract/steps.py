@@ -95,6 +95,17 @@ class WaitParameters(Parameters):
     timeout: Timeout | Template | None = None
 
 
+class DelegateParameters(Parameters):
+    """device.delegate: hand the device a job document that it runs itself (driver aws_jobs).
+
+    What it says on the way is the step's progress, its last status details are the result.
+    `timeout` is how long it may take once it has begun; the step's own holds for all.
+    """
+
+    document: Annotated[dict[str, JsonValue], Field(min_length=1)] | Template
+    timeout: Timeout | Template | None = None
+
+
 class UploadParameters(Parameters):
     """firmware.upload: bring an artifact onto the device, going on where the device says it is.
 
@@ -457,6 +468,7 @@ _VERBS: Final = (
     Verb("device.write", WritePointsParameters, _R.ASK, "write named points"),
     Verb("device.reset", ResetParameters, _R.ASK, "restart the device"),
     Verb("device.wait", WaitParameters, _R.REPEAT, "wait until the device is there, or gone"),
+    Verb("device.delegate", DelegateParameters, _R.RESUME, "hand over a job that the device runs"),
     Verb("firmware.upload", UploadParameters, _R.RESUME, "bring an image onto the device"),
     Verb("firmware.test", NoParameters, _R.REPEAT, "have the next boot try the new image"),
     Verb("firmware.verify", VerifyParameters, _R.REPEAT, "read back what runs"),

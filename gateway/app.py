@@ -222,7 +222,13 @@ async def _main(
         messages = await _local_messages(settings, stack)
         buses = Buses()
         surroundings = Surroundings(
-            messages, profiles, lambda: random.randrange(256), lambda: secrets.token_hex(6), buses
+            messages,
+            profiles,
+            lambda: random.randrange(256),
+            lambda: secrets.token_hex(6),
+            buses,
+            journal=journal,
+            clock=now,
         )
         server, cache = await _artifacts(settings, token, stack)
         devices = [_device(d, surroundings) for d in settings.devices]
@@ -247,11 +253,16 @@ async def _main(
             boot=identity.boot,
             devices=len(devices),
         )
-        await _serve(gateway, messages, stopping)
+        await _serve(gateway, messages, surroundings, stopping)
     log.info("gateway ended")
 
 
-async def _serve(gateway: Gateway, messages: MqttTransport | None, stopping: asyncio.Event) -> None:
+async def _serve(
+    gateway: Gateway,
+    messages: MqttTransport | None,
+    surroundings: Surroundings,
+    stopping: asyncio.Event,
+) -> None:
     refused: CloudRefused | None = None
     try:
         async with asyncio.TaskGroup() as loops:
@@ -262,6 +273,8 @@ async def _serve(gateway: Gateway, messages: MqttTransport | None, stopping: asy
             ]
             if messages is not None:
                 running.append(loops.create_task(messages.run(), name="transports.mqtt"))
+            for name, loop in surroundings.loops.items():
+                running.append(loops.create_task(loop(), name=f"drivers.{name}"))
             await stopping.wait()
             log.info("stopping")
             await gateway.supervisor.stop(STOP_WITHIN_S)

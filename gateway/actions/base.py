@@ -15,6 +15,7 @@ from gateway.drivers.base import (
     DeviceRequest,
     OnProgress,
     Refused,
+    StopWord,
 )
 from gateway.errors import StepInvalid
 from gateway.transports.base import MessageLink
@@ -114,6 +115,11 @@ class Reach(Protocol):
 
     @property
     def web(self) -> WebClient: ...
+
+    @property
+    def stop(self) -> StopWord:
+        """Tells of a cancel while the step is under way."""
+        ...
 
     @property
     def messages(self) -> MessageLink:

@@ -1,5 +1,6 @@
-"""device.command, read, write, reset and wait: what every device can be asked to do."""
+"""device.command, read, write, reset, wait and delegate: what a device can be asked to do."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import assert_never
 
@@ -15,10 +16,12 @@ from gateway.actions.base import (
     StepOutcome,
     StepRefused,
     StepUnanswered,
+    stamp_of,
 )
 from gateway.drivers.base import (
     Answered,
     Command,
+    Delegate,
     FirmwareState,
     Probe,
     ReadFirmware,
@@ -164,12 +167,36 @@ class DeviceWait:
         return True, ""
 
 
+class DeviceDelegate:
+    """Hand the device a job document that it runs itself; its end is the step's."""
+
+    after_restart = AfterRestart.RESUME
+
+    async def perform(self, call: Call, reach: Reach) -> StepOutcome:
+        until_s = asyncio.get_running_loop().time() + call.timeout_s
+        document = call.parameters.get("document")
+        if not isinstance(document, Mapping) or not document:
+            raise StepInvalid("device.delegate takes a `document`: an object, not empty")
+        stamp, limit = stamp_of(call), call.parameters.get("timeout")
+        request = Delegate(
+            task=stamp["task"],
+            attempt=int(stamp["attempt"] or 0),
+            step=call.step,
+            document=document,
+            until_s=until_s,
+            stop=reach.stop,
+            work_s=None if limit is None else _seconds(limit, 0, "device.delegate"),
+            resumed=call.resumed,
+        )
+        return _outcome(await reach.ask_device(request, call.timeout_s, reach.progress))
+
+
 def _outcome(answer: Answered | Refused) -> StepOutcome:
     match answer:
         case Answered():
             return StepDone(answer.result)
         case Refused():
-            return StepRefused(answer.code, answer.text)
+            return StepRefused(answer.code, answer.text, answer.result)
     assert_never(answer)
 
 
@@ -189,13 +216,13 @@ async def _read_if_possible(reach: Reach) -> FirmwareState | None:
     return answer.firmware if isinstance(answer, Answered) else None
 
 
-def _seconds(value: JsonValue, default_s: float) -> float:
+def _seconds(value: JsonValue, default_s: float, uses: str = "device.wait") -> float:
     if value is None:
         return default_s
     try:
         return parse_duration(value).total_seconds()
     except ValueError as error:
-        raise StepInvalid(f"device.wait: {error}") from error
+        raise StepInvalid(f"{uses}: {error}") from error
 
 
 ACTIONS: dict[str, Action] = {
@@ -204,4 +231,5 @@ ACTIONS: dict[str, Action] = {
     "device.write": DeviceWrite(),
     "device.reset": DeviceReset(),
     "device.wait": DeviceWait(),
+    "device.delegate": DeviceDelegate(),
 }

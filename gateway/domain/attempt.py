@@ -19,6 +19,7 @@ from gateway.domain.backoff import backoff_ms
 from gateway.domain.facts import (
     Acknowledged,
     Acknowledgment,
+    AskToStop,
     Begin,
     CancelAsked,
     CancelMode,
@@ -267,8 +268,8 @@ class _Turn:
             failure = self._current.failure or _failure("interrupted", "cancelled")
             self._step_failed(failure.code, failure.text)
             self._proceed()
-        elif mode == "force":
-            self.effects.append(Interrupt())
+        else:
+            self.effects.append(Interrupt() if mode == "force" else AskToStop())
 
     # -- going on
 

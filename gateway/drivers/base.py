@@ -4,13 +4,15 @@ A refusal is returned, because it is an answer. A dead line is raised (`DeviceUn
 it is not; so is an answer that cannot be read (`ReplyGarbled`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, JsonValue
 
+from gateway.domain.facts import Instant
+from gateway.journal.database import Database
 from gateway.transports.base import MessageLink, Turns
 
 
@@ -141,6 +143,46 @@ class CommitCertificate:
     slot: int = 0
 
 
+class StopWord:
+    """How a step under way learns of a cancel: asked, it may end by itself; forced, it is ended."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self.is_forced = False
+        self._told: list[Callable[[], None]] = []
+
+    def on_asked(self, tell: Callable[[], None]) -> None:
+        self._told.append(tell)
+        if self.is_asked:
+            tell()
+
+    def ask(self) -> None:
+        self.is_asked = True
+        for tell in self._told:
+            tell()
+
+    def force(self) -> None:
+        self.is_forced = True
+
+
+@dataclass(frozen=True)
+class Delegate:
+    """Hand the device a whole job document, and follow it to its end.
+
+    `work_s` is how long the device may take once it has begun. The step's own time is over at
+    `until_s` of the loop's clock. `resumed` as in a Command: what was begun is found again.
+    """
+
+    task: str
+    attempt: int
+    step: str
+    document: Mapping[str, JsonValue]
+    until_s: float
+    stop: StopWord
+    work_s: float | None = None
+    resumed: bool = False
+
+
 CertificateRequest = (
     ReadCertificate | MakeCsr | InstallCertificate | TestCertificate | CommitCertificate
 )
@@ -155,6 +197,7 @@ DeviceRequest = (
     | RollbackFirmware
     | Reset
     | Probe
+    | Delegate
     | CertificateRequest
 )
 
@@ -224,6 +267,7 @@ class Refused:
 
     code: str
     text: str
+    result: JsonValue = None
 
 
 # percent, and a note such as "41 of 93 KiB"
@@ -261,7 +305,8 @@ class Surroundings:
 
     `messages` is None where no broker is configured. `new_number` gives 0 to 255, `new_id` a
     fresh word. Drivers of one bus find the line they share under its name in `shared`, and take
-    its turns from `turns`.
+    its turns from `turns`. What a driver puts into `loops` while it is built runs, under that name,
+    for as long as the gateway does; `journal` is where it keeps what must not be lost.
     """
 
     messages: MessageLink | None
@@ -270,6 +315,9 @@ class Surroundings:
     new_id: Callable[[], str]
     turns: Turns
     shared: dict[str, Any] = field(default_factory=dict)
+    journal: Database | None = None
+    clock: Callable[[], Instant] = lambda: Instant(0, 0)
+    loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
 
     def share(self, name: str, make: Callable[[], T]) -> T:
         """What is shared under a name, made by whoever asks first."""

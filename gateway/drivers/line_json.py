@@ -105,7 +105,7 @@ class LineJsonDriver:
                 return await self._read("ping", min(until_s, _now_s() + PROBE_WITHIN_S))
             case Reset():
                 return await self._reset(request, until_s)
-        raise StepInvalid("line-JSON devices take no firmware", "verb_unsupported")
+        raise StepInvalid("line-JSON devices take no firmware or jobs", "verb_unsupported")
 
     async def _points(self, asked: Awaitable[Answered | Refused]) -> Answered | Refused:
         answer = await asked

@@ -47,7 +47,12 @@ from gateway.drivers.base import (
 )
 from gateway.errors import DeviceUnreachable, ReplyGarbled, SettingsInvalid, StepInvalid
 from gateway.transports.base import MessageLink
-from gateway.transports.mqtt_conversation import ANSWER_WITHIN_S, REPLY_WITHIN_S, Conversation
+from gateway.transports.mqtt_conversation import (
+    ANSWER_WITHIN_S,
+    REPLY_WITHIN_S,
+    Conversation,
+    NotSaid,
+)
 from gateway.transports.mqtt_update import Update
 
 LOOK_AGAIN_S: Final = 0.25
@@ -93,11 +98,11 @@ class MqttDriver:
             return DeviceFacts()
         try:
             state = await self.read_firmware(firmware, _now_s() + ANSWER_WITHIN_S)
-        except DeviceUnreachable:
-            if firmware.read.topic is None or self.talk.online is False:
+        except NotSaid:
+            if self.talk.online is False:
                 raise
             return DeviceFacts()  # it is there, and says its version when it likes
-        if isinstance(state, Refused) or state.active is None:
+        if isinstance(state, Refused) or state.active is None or not state.active.version:
             return DeviceFacts()
         return DeviceFacts(_about(state.active))
 
@@ -327,7 +332,12 @@ class MqttDriver:
 
     async def read_firmware(self, firmware: Firmware, until_s: float) -> FirmwareState | Refused:
         read = firmware.read
-        answer = await self.talk.read(read, "version", until_s)
+        try:
+            answer = await self.talk.read(read, "version", until_s)
+        except NotSaid:
+            if not read.may_be_unknown:
+                raise
+            return FirmwareState((FirmwareImage(0, "", active=True),), takes=firmware.image)
         if isinstance(answer, Declined):
             return Refused("device_refused", _words(answer))
         seen: Scope = {**self.talk.scope, "result": answer.result}

@@ -17,6 +17,7 @@ OURS: Final[Mapping[str, str]] = {
     "mqtt": "gateway.drivers.mqtt:KIND",
     "line_json": "gateway.drivers.line_json:KIND",
     "modbus": "gateway.drivers.modbus:KIND",
+    "aws_jobs": "gateway.drivers.aws_jobs:KIND",
 }
 
 

@@ -21,6 +21,7 @@ from gateway.drivers.base import (
     Command,
     CommitCertificate,
     ConfirmFirmware,
+    Delegate,
     DeviceFacts,
     DeviceRequest,
     DriverKind,
@@ -142,6 +143,8 @@ class SmpDriver:
                 return _outcome(await self.ask(smp.echo("here?"), probe_s))
             case ReadPoints() | WritePoints():
                 raise StepInvalid("SMP devices have no points", "verb_unsupported")
+            case Delegate():
+                raise StepInvalid("SMP devices take no job documents", "verb_unsupported")
         return await self._certificate(request, until_s, on_progress)
 
     async def ask(self, request: Request, until_s: float) -> Response:

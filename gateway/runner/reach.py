@@ -11,7 +11,7 @@ from contract.messages import ArtifactRef
 from contract.messages import Call as CloudCall
 from gateway.actions.base import Call, FetchedArtifact, Mailer, QueryAsker, StepOutcome, Texter
 from gateway.domain.call_keys import call_key
-from gateway.drivers.base import Answered, DeviceRequest, OnProgress, Refused
+from gateway.drivers.base import Answered, DeviceRequest, OnProgress, Refused, StopWord
 from gateway.errors import StepInvalid
 from gateway.runner.devices import DeviceHandle
 from gateway.transports.base import MessageLink
@@ -75,6 +75,7 @@ class StepReach:
     holder: str
     sent: bool = field(default=False)
     kept: JsonValue = None
+    stop: StopWord = field(default_factory=StopWord)
 
     async def ask_device(
         self, request: DeviceRequest, timeout_s: float, on_progress: OnProgress

@@ -24,6 +24,7 @@ from gateway.domain.attempt_state import Attempt
 from gateway.domain.facts import (
     Acknowledged,
     Acknowledgment,
+    AskToStop,
     Begin,
     CancelAsked,
     Denied,
@@ -50,6 +51,7 @@ from gateway.domain.facts import (
 from gateway.domain.masking import mask, mask_text
 from gateway.domain.plain_json import plain_text
 from gateway.domain.retention import Stream
+from gateway.drivers.base import StopWord
 from gateway.errors import (
     ArtifactUnavailable,
     CallRefused,
@@ -121,6 +123,7 @@ class Worker:
         self._lines_dropped = 0
         self._is_stopping = False
         self._is_interrupting = False
+        self._stop_word = StopWord()
         self._outcome_known = asyncio.Event()
 
     def wake(self) -> None:
@@ -448,9 +451,12 @@ class Worker:
                 )
             case WaitUntil(delay_ms):
                 self._due_at = self._shop.clock().mono + delay_ms
+            case AskToStop():
+                self._stop_word.ask()
             case Interrupt():
                 if self._performing is not None:
                     self._is_interrupting = True
+                    self._stop_word.force()
                     self._performing.cancel()
             case Say():
                 pass  # saved with the attempt
@@ -459,6 +465,7 @@ class Worker:
         attempt = self._attempt
         assert attempt is not None
         reach = self._reach(attempt, effect.step)
+        self._stop_word = reach.stop
         try:
             fact = await self._outcome(effect, reach)
         except asyncio.CancelledError:

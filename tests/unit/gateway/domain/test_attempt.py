@@ -9,6 +9,7 @@ from gateway.domain.attempt import advance
 from gateway.domain.attempt_record import from_record, snapshot_of, to_record
 from gateway.domain.attempt_state import Attempt, accept, close_by
 from gateway.domain.facts import (
+    AskToStop,
     Begin,
     CancelAsked,
     Denied,
@@ -184,7 +185,7 @@ def test_a_step_over_its_own_time_fails_and_may_be_tried_again():
 def test_a_soft_cancel_lets_the_step_finish():
     run = play(
         begun(READ, UPLOAD, CLEAN),
-        (CancelAsked("soft"), []),
+        (CancelAsked("soft"), [AskToStop()]),
         (Done(), ["clean"]),
         (Done(), []),
     )
