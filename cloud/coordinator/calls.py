@@ -27,7 +27,7 @@ from cloud.coordinator.secrets import Vault
 from cloud.domain import triggers
 from cloud.errors import Conflict, Invalid, NotFound, NotPermitted, StorageUnavailable
 from cloud.storage import calls as stored
-from cloud.storage import reports, sessions, tasks
+from cloud.storage import reports, samples, sessions, tasks
 from cloud.storage import runs as stored_runs
 from cloud.storage.database import Session
 from cloud.storage.json_text import clean, to_json
@@ -194,7 +194,7 @@ def _edit(section: str) -> "Callable[[Session, Asked], Served]":
 
 def _record_state(session: Session, asked: Asked) -> Served:
     device, values = _device(asked), asked.body["values"]
-    if not stored.record_state(session, asked.run.org, device, values, asked.now):
+    if not samples.record(session, asked.run.org, device, values, asked.now):
         raise NotFound(f"device `{device}`")
     return Served({"device": device}, {asked.run.id})
 

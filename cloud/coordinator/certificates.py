@@ -12,7 +12,7 @@ from cloud.certificates.base import Name, Signed
 from cloud.coordinator.secrets import Vault
 from cloud.errors import Conflict, NotFound, StorageUnavailable
 from cloud.storage import certificates as stored
-from cloud.storage.calls import record_state
+from cloud.storage import samples
 from cloud.storage.database import Session
 from cloud.storage.json_text import clean
 from contract.http.certificates import Authority
@@ -67,7 +67,7 @@ def commit(session: Session, org: str, device: str, fingerprint: str, now: int) 
         "fingerprint": fingerprint,
         "not_after": moment(not_after),
     }
-    record_state(session, org, device, {"certificate": state}, now)
+    samples.record(session, org, device, {"certificate": state}, now)
     return serial, stored.commit(session, org, device, serial, now)
 
 

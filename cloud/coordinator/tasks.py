@@ -12,7 +12,7 @@ from cloud.coordinator import acknowledgments
 from cloud.domain import tasks as rules
 from cloud.domain.tasks import ClosedAttempt, Late, Old, Refused, RunFacts, Taken
 from cloud.storage import acknowledgments as stored_acknowledgments
-from cloud.storage import counts, profiles, purging, reports, runs, tasks
+from cloud.storage import counts, profiles, purging, reports, runs, samples, tasks
 from cloud.storage.database import Session
 from cloud.storage.json_text import clean, to_json
 from cloud.storage.tasks import Key, Move, StoredTask
@@ -75,8 +75,8 @@ def accept_reports(session: Session, batch: Sequence[Received], now: int) -> lis
     _add_logs(session, batch, outcomes, journals)
     items = list(_items(batch, outcomes, refused, now))
     _accept_snapshots(session, items, journals, refused, now)
+    _save_states(session, batch, outcomes, journals, now)
     for received, outcome in zip(batch, outcomes, strict=True):
-        _save_states(session, received, outcome)
         _refuse_undecodable(received, outcome, refused, now)
         _compare_digest(session, received, outcome)
     _take_answers(session, batch)
@@ -350,11 +350,32 @@ def _add_logs(
     reports.add_log_lines(session, rows)
 
 
-def _save_states(session: Session, received: Received, outcome: Outcome) -> None:
-    report, address = received.report, received.address
-    if report.states:
-        up = reports.save_states(session, address.org, address.gateway, report.states)
-        outcome.ended |= bool(tasks.unpark(session, ((address.org, f"device:{d}") for d in up)))
+def _save_states(
+    session: Session,
+    batch: Sequence[Received],
+    outcomes: Sequence[Outcome],
+    journals: Mapping[Any, str | None],
+    now: int,
+) -> None:
+    """Samples are taken once by their numbers; a device that is up again lets its tasks start."""
+    having = [(r, o) for r, o in zip(batch, outcomes, strict=True) if r.report.states]
+    if not having:
+        return
+    brought = [
+        samples.Brought(
+            org=r.address.org,
+            gateway=r.address.gateway,
+            journal=journals.get((r.address.org, r.address.gateway)) or r.address.name,
+            stream=r.report.stream,
+            sent_at=r.report.time,
+            states=r.report.states,
+        )
+        for r, _ in having
+    ]
+    for (received, outcome), up in zip(having, samples.take(session, brought, now), strict=True):
+        report, org = received.report, received.address.org
+        if up:
+            outcome.ended |= bool(tasks.unpark(session, ((org, f"device:{d}") for d in up)))
         _stream(outcome, report.stream, "states", max(state.number for state in report.states))
 
 

@@ -16,6 +16,7 @@ from cloud.storage import schema_calls as schema_calls  # declares its tables
 from cloud.storage import schema_certificates as schema_certificates  # declares its tables
 from cloud.storage import schema_history as schema_history  # declares its tables
 from cloud.storage import schema_profiles as schema_profiles  # declares its tables
+from cloud.storage import schema_state as schema_state  # declares its tables
 from cloud.storage import schema_targets as schema_targets  # declares its tables
 from contract.lifecycle import TASK_OPEN, TaskStatus
 
@@ -124,6 +125,7 @@ class DeviceRow(SQLModel, table=True):
     """A device and its one owning gateway. `held_by` is the task that has it: the only lock.
 
     `edits` are the tags and attributes people gave it; they stand over what its gateway says.
+    `state_marks` say of each key of `state` where it is from, see `domain.device_state`.
     """
 
     __tablename__: ClassVar[Any] = "devices"
@@ -142,6 +144,7 @@ class DeviceRow(SQLModel, table=True):
     edits: str = Field(default="{}", sa_type=Text, sa_column_kwargs={"server_default": "{}"})
     state: str = _text("{}")
     state_at: int | None = _big(default=None)
+    state_marks: str = Field(default="{}", sa_type=Text, sa_column_kwargs={"server_default": "{}"})
     held_by: str | None = None
     last_heard_at: int | None = _big(default=None)
     created_at: int = _big()

@@ -133,9 +133,15 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
         ],
         states=[
             DeviceState(
-                number=1, at=1_700_000_000_003, device="pump-7", link="up", values={"bar": 2.5}
+                number=1,
+                order=4,
+                at=1_700_000_000_003,
+                device="pump-7",
+                link="up",
+                values={"bar": 2.5},
             )
         ],
+        time=1_700_000_000_009,
         dropped={"states": 17},
         digest="00",
         health={"disk_free": 1_000_000},

@@ -23,6 +23,22 @@ def upgrade() -> None:
     sa.Column('at', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('run', 'ordinal', 'attempt')
     )
+    op.create_table('admissions',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('gateway', sa.String(), nullable=False),
+    sa.Column('mark', sa.String(), nullable=False),
+    sa.Column('next_token', sa.String(), nullable=True),
+    sa.Column('must_prove', sa.Boolean(), nullable=False),
+    sa.Column('ended_session', sa.String(), nullable=True),
+    sa.Column('refused_code', sa.String(), nullable=True),
+    sa.Column('refused_at', sa.BigInteger(), nullable=True),
+    sa.Column('awaited', sa.Boolean(), nullable=False),
+    sa.PrimaryKeyConstraint('org', 'gateway')
+    )
+    with op.batch_alter_table('admissions', schema=None) as batch_op:
+        batch_op.create_index('admissions_awaited', ['org', 'gateway'], unique=False, sqlite_where=sa.text('awaited'), postgresql_where=sa.text('awaited'))
+        batch_op.create_index('admissions_to_tell', ['org', 'gateway'], unique=False, sqlite_where=sa.text('ended_session IS NOT NULL'), postgresql_where=sa.text('ended_session IS NOT NULL'))
+
     op.create_table('artifacts',
     sa.Column('org', sa.String(), nullable=False),
     sa.Column('name', sa.String(), nullable=False),
@@ -163,6 +179,30 @@ def upgrade() -> None:
     with op.batch_alter_table('deleted_runs', schema=None) as batch_op:
         batch_op.create_index('deleted_runs_to_sweep', ['at'], unique=False, sqlite_where=sa.text('NOT swept'), postgresql_where=sa.text('NOT swept'))
 
+    op.create_table('device_claims',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('device', sa.String(), nullable=False),
+    sa.Column('gateway', sa.String(), nullable=False),
+    sa.Column('inventory', sa.Text(), nullable=False),
+    sa.Column('at', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('org', 'device', 'gateway')
+    )
+    with op.batch_alter_table('device_claims', schema=None) as batch_op:
+        batch_op.create_index('device_claims_by_gateway', ['org', 'gateway'], unique=False)
+
+    op.create_table('device_samples',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('device', sa.String(), nullable=False),
+    sa.Column('at', sa.BigInteger(), nullable=False),
+    sa.Column('source', sa.String(), nullable=False),
+    sa.Column('number', sa.BigInteger(), nullable=False),
+    sa.Column('link', sa.String(), nullable=False),
+    sa.Column('state', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('org', 'device', 'at', 'source', 'number')
+    )
+    with op.batch_alter_table('device_samples', schema=None) as batch_op:
+        batch_op.create_index('device_samples_by_time', ['org', 'at'], unique=False)
+
     op.create_table('devices',
     sa.Column('org', sa.String(), nullable=False),
     sa.Column('id', sa.String(), nullable=False),
@@ -178,6 +218,7 @@ def upgrade() -> None:
     sa.Column('edits', sa.Text(), server_default='{}', nullable=False),
     sa.Column('state', sa.Text(), nullable=False),
     sa.Column('state_at', sa.BigInteger(), nullable=True),
+    sa.Column('state_marks', sa.Text(), server_default='{}', nullable=False),
     sa.Column('held_by', sa.String(), nullable=True),
     sa.Column('last_heard_at', sa.BigInteger(), nullable=True),
     sa.Column('created_at', sa.BigInteger(), nullable=False),
@@ -274,6 +315,7 @@ def upgrade() -> None:
     sa.Column('id', sa.Integer(), nullable=False),
     sa.Column('incarnation', sa.String(), nullable=False),
     sa.Column('recovering', sa.Boolean(), nullable=False),
+    sa.Column('restored_at', sa.BigInteger(), nullable=True),
     sa.Column('link_key', sa.String(), nullable=False),
     sa.Column('created_at', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('id')
@@ -343,6 +385,13 @@ def upgrade() -> None:
     sa.Column('raw', sa.Text(), nullable=False),
     sa.Column('at', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('org', 'gateway', 'task', 'attempt')
+    )
+    op.create_table('retired_journals',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('gateway', sa.String(), nullable=False),
+    sa.Column('journal', sa.String(), nullable=False),
+    sa.Column('at', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('org', 'gateway', 'journal')
     )
     op.create_table('run_bodies',
     sa.Column('run', sa.String(), nullable=False),
@@ -495,6 +544,17 @@ def upgrade() -> None:
         batch_op.create_index('runs_to_come', ['starts_at'], unique=False, sqlite_where=sa.text('ended_at IS NULL AND started_at IS NULL'), postgresql_where=sa.text('ended_at IS NULL AND started_at IS NULL'))
         batch_op.create_index('runs_to_find', ['org', 'created_at', 'id', 'status', 'type', 'system', 'has_errors', 'started_at', 'ended_at', 'job'], unique=False)
 
+    op.create_table('sample_counts',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('kept', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('org')
+    )
+    op.create_table('sample_streams',
+    sa.Column('journal', sa.String(), nullable=False),
+    sa.Column('stream', sa.String(), nullable=False),
+    sa.Column('number', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('journal', 'stream')
+    )
     op.create_table('secrets',
     sa.Column('org', sa.String(), nullable=False),
     sa.Column('name', sa.String(), nullable=False),
