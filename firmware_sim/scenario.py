@@ -4,7 +4,7 @@ Problems are named with file, line and key; images of devices are built on deman
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -175,6 +175,14 @@ class RegistersSpec(_Strict):
         return Registers(**{name: dict(table) for name, table in self})
 
 
+class FurtherImageSpec(_Strict):
+    """Image 1, 2 ... of a device, beside its application: a network core's, for example."""
+
+    version: str = "1.0.0"
+    image_size: Annotated[int, Field(ge=1024, le=8 << 20)] = 4096
+    slot_size: Annotated[int, Field(ge=4096, le=64 << 20)] = 512 * 1024
+
+
 class GroupSpec(_Strict):
     """Devices that are alike: `id` with `count` gives id-1, id-2 ...; or `ids` names each."""
 
@@ -203,6 +211,10 @@ class GroupSpec(_Strict):
     turnaround: Duration = timedelta(milliseconds=2)
     erase_time: Duration = timedelta(milliseconds=50)
     certificates: bool = True
+    boot_mode: flash.Mode = flash.Mode.SWAP
+    slot_addresses: tuple[int, int] | None = None
+    further_images: Annotated[list[FurtherImageSpec], Field(max_length=7)] = []
+    bricked: bool = False
     # modbus
     unit: Annotated[int, Field(ge=1, le=247)] = 1
     listen: Annotated[str, Field(pattern=r"^[^:\s]+:\d{1,5}$")] | None = None
@@ -226,6 +238,8 @@ class GroupSpec(_Strict):
             raise ValueError("units go up to 247")
         try:
             parse_version(self.version)
+            for further in self.further_images:
+                parse_version(further.version)
             if self.offers is not None:
                 parse_version(self.offers)
         except ImageInvalid as error:
@@ -345,7 +359,7 @@ def make_devices(scenario: Scenario) -> Iterator[Spec]:
     for group in scenario.devices:
         image = _initial_image(group, scenario.seed)
         try:
-            factory = flash.fresh(image, group.slot_size)
+            factory = flash.fresh(image, group.slot_size, group.boot_mode, group.slot_addresses)
         except ImageInvalid as error:
             raise ScenarioInvalid(f"{group.device_ids()[0]}: {error}") from error
         devices = (_device(group, i, factory, scenario.seed) for i in group.device_ids())
@@ -387,11 +401,21 @@ def _modbus(group: GroupSpec, devices: Iterator[Device], seed: int | str) -> Mod
 
 
 def _device(group: GroupSpec, device_id: str, factory: flash.Flash, seed: int | str) -> Device:
+    if group.bricked:
+        factory = replace(factory, running=flash.UNBOOTABLE)
     return Device(
         Identity(device_id, group.type, group.hardware),
         factory,
         group.faults_of.get(device_id, group.faults).for_device(f"{seed}/{device_id}"),
         group.boot_time.total_seconds(),
+        further=[
+            flash.fresh(
+                _built(each.version, each.image_size, f"{seed}/{n}"),
+                each.slot_size,
+                group.boot_mode,
+            )
+            for n, each in enumerate(group.further_images, 1)
+        ],
     )
 
 
@@ -416,7 +440,8 @@ def _with_settings(group: GroupSpec, device: Device) -> SmpSpec | MqttSpec:
 
 def _initial_image(group: GroupSpec, seed: int | str) -> bytes:
     if group.image is None:
-        return _built(group.version, group.image_size, str(seed))
+        address = group.slot_addresses[0] if group.slot_addresses else None
+        return _built(group.version, group.image_size, str(seed), address)
     try:
         return group.image.read_bytes()
     except OSError as error:
@@ -424,8 +449,8 @@ def _initial_image(group: GroupSpec, seed: int | str) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _built(version: str, size: int, seed: str) -> bytes:
-    return build_image(version, size, f"factory/{seed}")
+def _built(version: str, size: int, seed: str, address: int | None = None) -> bytes:
+    return build_image(version, size, f"factory/{seed}", address=address)
 
 
 def _seconds(duration: timedelta | None) -> float | None:

@@ -45,6 +45,7 @@ class ImageFlag(IntFlag):
     ENCRYPTED_AES256 = 0x8
     NON_BOOTABLE = 0x10
     RAM_LOAD = 0x20
+    ROM_FIXED = 0x100
 
 
 _HASHES: Final = {
@@ -83,6 +84,11 @@ class ImageHeader:
     @property
     def is_encrypted(self) -> bool:
         return bool(self.flags & (ImageFlag.ENCRYPTED_AES128 | ImageFlag.ENCRYPTED_AES256))
+
+    @property
+    def fixed_address(self) -> int | None:
+        """Where in flash the image must lie, if it says so: linked for one slot (direct XIP)."""
+        return self.load_address if self.flags & ImageFlag.ROM_FIXED else None
 
 
 @dataclass(frozen=True, slots=True)
