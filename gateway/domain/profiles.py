@@ -164,6 +164,9 @@ class Read(Heard):
     """How versions are read. Expressions see `result`: the reply, or the message heard."""
 
     version: Expression = "result.version"
+    may_be_unknown: bool = Field(
+        default=False, description="it says its version only at times, and takes images before"
+    )
     hash: Expression | None = Field(default=None, description="hash of the running image, hex")
     confirmed: Expression = Field(default="true", description="true where it is kept for good")
     pending: Expression | None = Field(

@@ -28,8 +28,13 @@ ANSWER_WITHIN_S: Final = 15.0
 # What a device says by itself is kept if it is no longer than this, bytes.
 HEARD_SIZE: Final = 64 * 1024
 QUESTIONS: Final = 64
+NUDGES: Final = 3
 
 Scope = dict[str, JsonValue]
+
+
+class NotSaid(DeviceUnreachable):
+    """The device has not told what it tells only by itself: it may be there all the same."""
 
 
 class _Unanswered(Exception):
@@ -141,7 +146,7 @@ class Conversation:
     ) -> Accepted | Declined:
         """A value: asked for, or what the device says by itself.
 
-        Raises DeviceUnreachable when it says nothing, ReplyGarbled as an exchange does.
+        Raises NotSaid when it says nothing, else as an exchange does.
         """
         if heard.topic is None:
             assert heard.ask is not None
@@ -153,11 +158,16 @@ class Conversation:
         shared = self._profile.complete(heard.ask or self._profile.exchange)
         wait_s = shared.timeout.total_seconds() if shared.timeout else REPLY_WITHIN_S
         heard_by_s = min(until_s, _now_s() + wait_s)
-        if heard.ask is not None:
-            await self.exchange(heard.ask, name, heard_by_s, more)
-        await self.wait_for_fact(lambda: fact.times > before, heard_by_s)
+        tries = NUDGES if heard.ask is not None and shared.repeatable else 1
+        for _ in range(tries):
+            if heard.ask is not None:
+                await self.exchange(heard.ask, name, heard_by_s, more)
+            look_again_s = min(heard_by_s, _now_s() + wait_s / tries)
+            await self.wait_for_fact(lambda: fact.times > before, look_again_s)
+            if fact.times > before:
+                break
         if not fact.times:
-            raise DeviceUnreachable(f"the device has not said its `{name}`")
+            raise NotSaid(f"the device has not said its `{name}`")
         return Accepted(fact.value)
 
     async def wait_for_fact(self, condition: Callable[[], bool], until_s: float) -> None:
