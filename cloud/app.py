@@ -36,7 +36,7 @@ from cloud.console import routes as console
 from cloud.coordinator import instance
 from cloud.coordinator.changes import Changes
 from cloud.coordinator.live import RunFeeds
-from cloud.coordinator.loops import Loops
+from cloud.coordinator.loops import Keeping, Loops
 from cloud.coordinator.operating import Operator
 from cloud.coordinator.secrets import Vault, new_key
 from cloud.coordinator.services import DoorLimits, Services
@@ -175,6 +175,10 @@ class _Cloud:
             database, self._changes, clock, new_id, _holder(settings.data_dir),
             address=self._address,
             operator=Operator(database, artifacts, settings.data_dir / "operations"),
+            keeping=Keeping(
+                samples_ms=settings.state.keep // timedelta(milliseconds=1),
+                samples=settings.state.max_samples,
+            ),
         )  # fmt: skip
         self._opened = asyncio.Event()
         self.services = Services(

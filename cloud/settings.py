@@ -137,6 +137,17 @@ class LimitSettings(Section):
     )
 
 
+class StateSettings(Section):
+    """What is kept of what devices were like over time, in each org."""
+
+    keep: Duration = Field(
+        default=timedelta(days=30), description="How long samples of devices are kept."
+    )
+    max_samples: Annotated[int, Field(ge=1000)] = Field(
+        default=10_000_000, description="How many are kept; beyond that the oldest go."
+    )
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least important line that is written."
@@ -168,6 +179,9 @@ class CloudSettings(Section):
         default=CentralGatewaySettings(), description="The gateway for tasks without a device."
     )
     limits: LimitSettings = Field(default=LimitSettings(), description="What we allow.")
+    state: StateSettings = Field(
+        default=StateSettings(), description="How long the history of devices' state is kept."
+    )
     log: LogSettings = Field(default=LogSettings(), description="Log lines, on standard error.")
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from cloud.api import (
     certificates,
     control,
     data_tables,
+    device_state,
     devices,
     downloads,
     events,
@@ -36,7 +37,7 @@ from cloud.api.access import caller_of
 from cloud.api.problems import install_problems
 from contract.http import operations as operation_bodies
 from contract.http import targets
-from contract.http.fleet import NewGateway
+from contract.http.fleet import MoveDevice, NewGateway, RetireGateway
 from contract.http.history import AddLogLine, ExtendRun
 from contract.http.holds import SetHold
 from contract.http.jobs import DuplicateJob
@@ -54,6 +55,7 @@ V1: Final[tuple[APIRouter, ...]] = (
     history.router,
     tasks.router,
     devices.router,
+    device_state.router,
     certificates.router,
     gateways.router,
     holds.router,
@@ -89,6 +91,8 @@ BODIES: Final = (
     PostponeRun,
     RetryRun,
     NewGateway,
+    RetireGateway,
+    MoveDevice,
     AddLogLine,
     ExtendRun,
 )

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Concatenate, Final, Never, ParamSpec, TypeVar
 
 import structlog
@@ -31,6 +32,7 @@ from cloud.domain.dispatch import SILENCE_MS
 from cloud.errors import CloudError
 from cloud.storage import purging as stored_purging
 from cloud.storage import runs as stored_runs
+from cloud.storage import samples
 from cloud.storage.database import Database, Session
 
 P = ParamSpec("P")
@@ -44,6 +46,14 @@ WATCH_EVERY_S: Final = 2.0
 GATHER_S: Final = 0.02
 FIRST_CHUNK: Final = 1_000
 AFTER_TROUBLE_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What is kept of what grows for ever. `samples` are those of each org."""
+
+    samples_ms: int = 30 * 86_400_000
+    samples: int = 10_000_000
 
 
 class Loops:
@@ -62,8 +72,10 @@ class Loops:
         silence: int = SILENCE_MS,
         address: Callable[[], str] = lambda: "",
         operator: Operator | None = None,
+        keeping: Keeping = Keeping(),
     ) -> None:
         self._database = database
+        self._keeping = keeping
         self._address = address
         self._operator = operator
         self._changes = changes
@@ -85,6 +97,7 @@ class Loops:
                 group.create_task(self._woken(self.fire_triggers), name="coordinator.triggers")
                 group.create_task(self._woken(self.operate), name="coordinator.operations")
                 group.create_task(self._timed(self.purge), name="coordinator.purging")
+                group.create_task(self._timed(self.sweep_samples), name="coordinator.samples")
                 group.create_task(self._timed(self.watch), name="coordinator.watch")
         finally:
             if self._term is not None:
@@ -157,6 +170,15 @@ class Loops:
             await self._do(purging.purge_chunk, run, now)
             # Whoever else wants to write comes in between.
             await asyncio.sleep(GATHER_S)
+
+    async def sweep_samples(self) -> None:
+        """Remove samples of devices that are older, or more, than what is kept."""
+        before, most = self._clock() - self._keeping.samples_ms, self._keeping.samples
+        for org in await self._database.read(samples.to_sweep, before, most):
+            more = True
+            while more:
+                more = await self._do(samples.sweep, org, before, most, purging.AT_ONCE)
+                await asyncio.sleep(GATHER_S)
 
     async def watch(self) -> None:
         """Wake what is parked at gateways online, and end what is silent past its deadline."""

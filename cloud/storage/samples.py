@@ -214,10 +214,16 @@ def record(
 # -- retention
 
 
-def kept(session: Session) -> list[tuple[str, int]]:
-    """Each org that has samples, and how many."""
-    rows = fetch(session, "SELECT org, kept FROM sample_counts ORDER BY org")
-    return [(row.org, row.kept) for row in rows]
+def to_sweep(session: Session, before: int, max_rows: int) -> list[str]:
+    """The orgs that have samples of before a time, or more than so many."""
+    rows = fetch(
+        session,
+        "SELECT org FROM sample_counts c WHERE kept > :max_rows OR EXISTS "
+        "(SELECT 1 FROM device_samples s WHERE s.org = c.org AND s.at < :before) ORDER BY org",
+        before=before,
+        max_rows=max_rows,
+    )
+    return [row.org for row in rows]
 
 
 def sweep(session: Session, org: str, before: int, max_rows: int, limit: int) -> bool:
