@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from gateway.app import cloud_tls, run
+from gateway.app import cloud_tls, profiles_folder, run
 from gateway.device_settings import port_advice, read_profiles
 from gateway.errors import CloudRefused, SettingsInvalid, StorageFull
 from gateway.logs import configure_logs
@@ -30,12 +30,19 @@ def main(arguments: list[str] | None = None) -> int:
             broken = {device.broken for device in settings.devices if device.broken}
             if broken or plug_ins.problems:
                 raise SettingsInvalid("\n".join([*sorted(broken), *plug_ins.problems]))
-            read_profiles(settings.profiles, settings.devices, plug_ins.profiles)
+            deployed = profiles_folder(settings)
+            profiles = read_profiles(
+                settings.profiles, settings.devices, plug_ins.profiles, deployed
+            )
             settings.token()
             if settings.sms is not None:
                 settings.sms.hook()
             Databases.of(settings.databases)
             cloud_tls(settings)
+            for name, why in profiles.unusable.items():
+                print(f"{given.config}: deployed profile `{name}` is not used: {why}")
+            for why in profiles.missing.values():
+                print(f"{given.config}: {why}; it is down until one is deployed")
             for advice in port_advice(settings.devices):
                 print(f"{given.config}: {advice}")
             print(f"{given.config}: fine, {len(settings.devices)} devices")

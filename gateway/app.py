@@ -15,14 +15,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, JsonValue
+from pydantic import JsonValue
 
 from contract.ids import GatewayId, OrgId
-from contract.messages import ArtifactRef, InventoryDevice
+from contract.messages import ArtifactRef, InventoryDevice, WantedProfiles
 from contract.topics import Address
 from gateway.actions.base import Action, FetchedArtifact
 from gateway.artifacts.cache import ArtifactCache
 from gateway.artifacts.download import Download
+from gateway.artifacts.profile_files import ProfileFiles
 from gateway.artifacts.serve import ArtifactServer
 from gateway.cloud_link.calls import Calls
 from gateway.cloud_link.link import CloudLink
@@ -30,7 +31,8 @@ from gateway.cloud_link.receiver import Listeners, Receiver
 from gateway.cloud_link.sender import Sender
 from gateway.cloud_link.session import BrokerAddress, MqttConnector
 from gateway.cloud_link.wire import Connector, LinkState
-from gateway.device_settings import DeviceSettings, port_advice, read_profiles
+from gateway.deployed_profiles import Judge, ProfileKeeper
+from gateway.device_settings import DeviceSettings, ProfilesRead, port_advice, read_profiles
 from gateway.domain.facts import Instant
 from gateway.domain.retention import Keeping, Stream
 from gateway.drivers.base import Driver, OnDeviceLog, OnProgress, Surroundings
@@ -104,7 +106,10 @@ class Gateway:
         chance: Chance,
         outside: Outside = Outside(),  # noqa: B008 (frozen)
         buses: Buses | None = None,
+        profiles: ProfileKeeper | None = None,
+        token: str | None = None,
     ) -> None:
+        self._profiles = profiles
         self._journal = journal
         self._clock = chance.clock
         buses = Buses() if buses is None else buses
@@ -137,6 +142,7 @@ class Gateway:
             on_unsent=self.sender.wake,
             on_session=self._session_opened,
             on_reply=self.calls.take_reply,
+            on_profiles=self._profiles_wanted,
         )
         self.link = CloudLink(
             connector=make_connector(self.state),
@@ -151,6 +157,8 @@ class Gateway:
             clock=chance.clock,
             chance=chance.number,
             new_nonce=chance.word,
+            profiles=None if profiles is None else profiles.held,
+            token=token,
         )
 
     async def tidy(self) -> None:
@@ -167,6 +175,21 @@ class Gateway:
                     log.info("tidied", buried=found.buried, gone=found.gone)
                     continue
             await asyncio.sleep(PRUNE_EVERY_S)
+
+    async def keep_profiles(self) -> None:
+        """Hold the profiles that the cloud wants here, as long as this runs."""
+        if self._profiles is not None:
+            await self._profiles.run(self.sender.say_profiles, self._renew)
+
+    def _profiles_wanted(self, wanted: WantedProfiles, opens: bool) -> None:
+        if self._profiles is not None:
+            self._profiles.take(wanted, opens)
+
+    def _renew(self, devices: Sequence[str], is_other_news: bool) -> None:
+        self.supervisor.renew(devices)
+        if is_other_news:
+            # Whether a device can be spoken with at all is told in the inventory.
+            self.state.ask_for_hello()
 
     def _session_opened(self) -> None:
         self.sender.forget_flights()
@@ -192,7 +215,13 @@ class Gateway:
 
 def run(settings: Settings, plug_ins: PlugIns) -> None:
     """Run until SIGTERM or SIGINT. Raises SettingsInvalid; at the first connect CloudRefused."""
-    profiles = read_profiles(settings.profiles, settings.devices, plug_ins.profiles)
+    profiles = read_profiles(
+        settings.profiles, settings.devices, plug_ins.profiles, profiles_folder(settings)
+    )
+    for name, why in profiles.unusable.items():
+        log.error("deployed profile cannot be used", profile=name, why=why)
+    for why in profiles.missing.values():
+        log.error("profile is missing", why=why)
     for problem in plug_ins.problems:
         log.error("plug-in cannot be used", why=problem)
     token = settings.token()
@@ -208,7 +237,7 @@ def run(settings: Settings, plug_ins: PlugIns) -> None:
 async def _main(
     settings: Settings,
     plug_ins: PlugIns,
-    profiles: Mapping[str, BaseModel],
+    profiles: ProfilesRead,
     token: str | None,
     tls: ssl.SSLContext | None,
     journal: Database,
@@ -223,7 +252,7 @@ async def _main(
         buses = Buses()
         surroundings = Surroundings(
             messages,
-            profiles,
+            profiles.found,
             lambda: random.randrange(256),
             lambda: secrets.token_hex(6),
             buses,
@@ -231,6 +260,19 @@ async def _main(
             clock=now,
         )
         server, cache = await _artifacts(settings, token, stack)
+        artifacts = CachedArtifacts(cache, server.url_for)
+        keeper = ProfileKeeper(
+            ProfileFiles(profiles_folder(settings)),
+            artifacts,
+            Judge(
+                settings.devices,
+                [settings.profiles, *plug_ins.profiles],
+                plug_ins.drivers,
+                surroundings,
+            ),
+            profiles.found,
+            profiles.unusable,
+        )
         devices = [_device(d, surroundings) for d in settings.devices]
         for advice in port_advice(settings.devices):
             log.warning("port may get another name", advice=advice)
@@ -240,11 +282,13 @@ async def _main(
             identity,
             devices,
             plug_ins.actions,
-            CachedArtifacts(cache, server.url_for),
+            artifacts,
             lambda state: _connector(state, _broker(settings, token, tls)),
             Chance(now, random.random, lambda: secrets.token_hex(8)),
             _outside(settings, messages),
             buses,
+            keeper,
+            token,
         )
         log.info(
             "gateway started",
@@ -270,6 +314,7 @@ async def _serve(
                 loops.create_task(gateway.supervisor.run(), name="runner.supervisor"),
                 loops.create_task(gateway.link.run(), name="cloud_link"),
                 loops.create_task(gateway.tidy(), name="journal.keeping"),
+                loops.create_task(gateway.keep_profiles(), name="profiles"),
             ]
             if messages is not None:
                 running.append(loops.create_task(messages.run(), name="transports.mqtt"))
@@ -362,12 +407,18 @@ def _device(device: DeviceSettings, surroundings: Surroundings) -> Device:
     if kind is None:
         log.error("device has no driver", device=device.id, why=device.broken)
 
+    def problem() -> str:
+        name = device.profile_name
+        return "" if name is None or name in surroundings.profiles else f"no profile `{name}`"
+
     def make(on_log: OnDeviceLog) -> Driver:
         if kind is None:
             raise DeviceUnreachable(device.broken)
+        if why := problem():
+            raise DeviceUnreachable(why)
         return kind.make(device.id, options, surroundings, on_log)
 
-    if kind is not None:
+    if kind is not None and not problem():
         make(lambda text: None)  # what is wrong with its options is said at the start
     return Device(
         id=device.id,
@@ -382,6 +433,7 @@ def _device(device: DeviceSettings, surroundings: Surroundings) -> Device:
         keeps_open=kind is not None and kind.keeps_open,
         takes_turns=kind is not None and kind.takes_turns,
         patience_ms=None if device.sleepy else round(device.patience.total_seconds() * 1000),
+        problem=problem,
     )
 
 
@@ -396,6 +448,11 @@ def _connector(state: LinkState, broker: BrokerAddress) -> MqttConnector:
 def _broker(settings: Settings, token: str | None, tls: ssl.SSLContext | None) -> BrokerAddress:
     host, port, _ = broker_at(settings.cloud.mqtt)
     return BrokerAddress(host, port, token, tls, settings.cloud.mqtt_version)
+
+
+def profiles_folder(settings: Settings) -> Path:
+    """Where deployed profiles are kept."""
+    return settings.data_dir / "profiles"
 
 
 def cloud_tls(settings: Settings) -> ssl.SSLContext | None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from importlib.abc import Traversable
 from operator import or_
@@ -169,46 +170,85 @@ def stable_name(path: str, folder: Path = BY_ID) -> str | None:
     return next((link for link in links if os.path.realpath(link) == wanted), None)
 
 
-def read_profiles(
-    folder: Path, devices: Iterable[DeviceSettings], more: Sequence[Traversable] = ()
-) -> dict[str, BaseModel]:
-    """The profiles that devices name, by name; a file in `folder` goes before one of a package.
+@dataclass(frozen=True)
+class ProfilesRead:
+    """Profiles by name.
 
-    Raises SettingsInvalid with every problem.
+    `missing` are names that devices give and nobody has, and who gives them; `unusable` are
+    deployed files, and why another of the name is used instead.
+    """
+
+    found: dict[str, BaseModel]
+    missing: dict[str, str]
+    unusable: dict[str, str]
+
+
+def read_profiles(
+    folder: Path,
+    devices: Sequence[DeviceSettings],
+    more: Sequence[Traversable] = (),
+    deployed: Path | None = None,
+) -> ProfilesRead:
+    """The profiles that devices name: a deployed file, else one in `folder`, else of a package.
+
+    Raises SettingsInvalid with every problem of a file that people have put there.
     """
     found: dict[str, BaseModel] = {}
+    missing: dict[str, str] = {}
+    unusable: dict[str, str] = {}
     problems: list[str] = []
-    wanted: dict[str, tuple[DeviceSettings, DriverKind]] = {}
-    for device in devices:
-        name = device.profile_name
-        if name is None or device.kind is None:
-            continue
-        first, kind = wanted.setdefault(name, (device, device.kind))
-        if kind is not device.kind:
-            text = f"`{first.id}` and `{device.id}` have one profile, and two drivers"
+    for name, users in sorted(users_of_profiles(devices).items()):
+        first, kind = users[0], users[0].kind
+        assert kind is not None and kind.profile is not None
+        other = next((device for device in users if device.kind is not kind), None)
+        if other is not None:
+            text = f"`{first.id}` and `{other.id}` have one profile, and two drivers"
             problems.append(f"profile `{name}`: {text}")
-    for name, (device, kind) in sorted(wanted.items()):
-        assert kind.profile is not None
+            continue
+        if deployed is not None:
+            try:
+                model = read_profile(name, kind.profile, [deployed])
+            except (OSError, UnicodeDecodeError, DocumentInvalid) as error:
+                unusable[name] = str(error)
+            else:
+                if model is not None:
+                    found[name] = model
+                    continue
         try:
-            found[name] = _read_profile(name, kind.profile, [folder, *more])
-        except FileNotFoundError:
-            known = ", ".join(sorted(_profiles_in([folder, *more]))) or "none"
-            problems.append(f"device {device.id}: no profile `{name}` in {folder} ({known})")
+            model = read_profile(name, kind.profile, [folder, *more])
         except (OSError, UnicodeDecodeError) as error:
             problems.append(f"profile `{name}`: {error}")
         except DocumentInvalid as error:
             problems.append(str(error))
+        else:
+            if model is not None:
+                found[name] = model
+                continue
+            known = ", ".join(sorted(_profiles_in([folder, *more]))) or "none"
+            missing[name] = f"device {first.id}: no profile `{name}` in {folder} ({known})"
     if problems:
         raise SettingsInvalid("\n".join(problems))
-    return found
+    return ProfilesRead(found, missing, unusable)
 
 
-def _read_profile(name: str, model: type[BaseModel], folders: Sequence[Traversable]) -> BaseModel:
+def users_of_profiles(devices: Iterable[DeviceSettings]) -> dict[str, list[DeviceSettings]]:
+    """The devices that name each profile."""
+    users: dict[str, list[DeviceSettings]] = {}
+    for device in devices:
+        if device.profile_name is not None:
+            users.setdefault(device.profile_name, []).append(device)
+    return users
+
+
+def read_profile(
+    name: str, model: type[BaseModel], folders: Sequence[Traversable]
+) -> BaseModel | None:
+    """The first file of that name. Raises OSError, UnicodeDecodeError and DocumentInvalid."""
     for folder in folders:
         path = folder / f"{name}.yaml"
         if path.is_file():
             return load(path.read_text(encoding="utf-8"), model, str(path))
-    raise FileNotFoundError(name)
+    return None
 
 
 def _profiles_in(folders: Sequence[Traversable]) -> set[str]:

@@ -4,14 +4,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from contract.messages import AnyMessage, Cancel, CancelItem, Offer, Receipt, Reply, Welcome
+from contract.admission import REFUSALS
+from contract.messages import (
+    AnyMessage,
+    Cancel,
+    CancelItem,
+    Offer,
+    Receipt,
+    Reply,
+    WantedProfiles,
+    Welcome,
+)
 from contract.topics import Kind
 from gateway.cloud_link.parts import name_of, parts_of
 from gateway.cloud_link.wire import LinkState
 from gateway.crash_points import reach
 from gateway.domain.facts import Instant
 from gateway.errors import StorageFull
-from gateway.journal import outbox, tasks
+from gateway.journal import meta, outbox, tasks
 from gateway.journal.database import Database, Rows
 from gateway.journal.refusals import Refusal, refuse_offers
 from gateway.logs import Log
@@ -25,7 +35,8 @@ class Listeners:
 
     `on_work`: lanes that have new work; `on_cancel`: cancels of attempts that may be in a worker's
     hands; `on_receipt`: the receipt, for the sender; `on_unsent`: something is to be sent;
-    `on_session`: a session has opened; `on_reply`: the answer to a call, wanted or not.
+    `on_session`: a session has opened; `on_reply`: the answer to a call, wanted or not;
+    `on_profiles`: the profiles that are wanted here, and whether a session opens with them.
     """
 
     on_work: Callable[[Iterable[str]], None]
@@ -34,6 +45,7 @@ class Listeners:
     on_unsent: Callable[[bool], None]
     on_session: Callable[[], None]
     on_reply: Callable[[Reply], bool]
+    on_profiles: Callable[[WantedProfiles, bool], None] = lambda wanted, opens: None
 
 
 class Receiver:
@@ -137,22 +149,47 @@ class Receiver:
                 self._listeners.on_unsent(True)
 
     async def _welcome(self, welcome: Welcome) -> None:
+        if welcome.refused is not None:
+            await self._refused(welcome)
+            return
         if welcome.nonce is None:
             if welcome.conflict:
                 self._state.conflict = True
             if welcome.hello_within is not None:
                 self._state.hello_within.put_nowait(welcome.hello_within)
+            if welcome.profiles is not None and welcome.session == self._state.session:
+                self._listeners.on_profiles(welcome.profiles, False)
             return
         is_new = self._state.open_session(welcome)
         if self._state.session != welcome.session or self._state.nonce != welcome.nonce:
             return
         if is_new:
             self._log_session(welcome)
+            # Not synced: what a power cut forgets is said once more.
+            await self._journal.run_unsynced(meta.mark_welcomed)
         await self._journal.run(self._correct, welcome, self._clock())
         await self._cancel(welcome.cancel)
         if is_new:
             self._listeners.on_session()
+        if welcome.profiles is not None:
+            self._listeners.on_profiles(welcome.profiles, is_new)
         self._listeners.on_unsent(True)
+
+    async def _refused(self, welcome: Welcome) -> None:
+        """Stop what runs: the cloud has given up on it, and on us."""
+        code = welcome.refused or ""
+        if not self._state.is_refused(welcome):
+            self._state.dropped["refusal of another"] += 1
+            return
+        self._state.alarm = f"the cloud lets us in no more: {REFUSALS.get(code, code)}"
+        log.error("refused by the cloud", code=code, why=REFUSALS.get(code, ""))
+        marks = await self._journal.run_unsynced(tasks.marks, True)
+        await self._cancel(
+            [
+                CancelItem(task=mark.task, attempt=mark.attempt, mode="force", reason=code)
+                for mark in marks
+            ]
+        )
 
     def _log_session(self, welcome: Welcome) -> None:
         facts: dict[str, Any] = {"session": welcome.session, "conflict": welcome.conflict}

@@ -11,7 +11,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from contract.messages import MAX_BATCH, Receipt, Report, digest_of
+from contract.messages import MAX_BATCH, HeldProfiles, Receipt, Report, digest_of
 from contract.topics import Kind
 from gateway.cloud_link.wire import Connection, LinkState
 from gateway.domain.backoff import backoff_ms
@@ -81,6 +81,7 @@ class Sender:
         self._last_sent = 0
         self._last_backlog = 0
         self._has_backlog = False
+        self._profiles: HeldProfiles | None = None
         self.sent = 0
 
     def wake(self, urgent: bool) -> None:
@@ -88,6 +89,11 @@ class Sender:
         self._wake.set()
         if urgent:
             self._urgent.set()
+
+    def say_profiles(self, held: HeldProfiles) -> None:
+        """Answer a set of wanted profiles; the cloud asks again for an answer that is lost."""
+        self._profiles = held
+        self.wake(urgent=True)
 
     def forget_flights(self) -> None:
         """A new session: whatever was under way is sent again."""
@@ -148,6 +154,9 @@ class Sender:
         if self._state.session is None:
             return False
         now = self._mono()
+        if self._profiles is not None:
+            said, self._profiles = self._profiles, None
+            await connection.publish(Kind.REPORT, self._state.seal(Report(profiles=said)))
         self._give_up_silent(now)
         is_free = len(self._in_flight) < self._state.limits.max_unreceipted
         batch = await self._journal.run_unsynced(self._pick, now) if is_free else None

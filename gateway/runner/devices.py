@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -54,6 +54,7 @@ class Device:
     patience_ms: int | None = 30_000
     keeps_open: bool = False
     takes_turns: bool = False
+    problem: Callable[[], str] = str
 
 
 class DeviceHandle:
@@ -69,6 +70,7 @@ class DeviceHandle:
         self._states: list[DeviceState] = []
         self._lines: list[str] = []
         self.lines_dropped = 0
+        self._is_stale = False
 
     @property
     def bus(self) -> str:
@@ -110,6 +112,24 @@ class DeviceHandle:
                 self._learn(answer.firmware)
             return answer
 
+    @property
+    def has_link(self) -> bool:
+        return self._driver is not None
+
+    def make_stale(self) -> None:
+        """What its driver is made from has changed."""
+        self._is_stale = True
+
+    async def freshen(self) -> None:
+        """Between attempts: a driver made from what has changed since gives way to a new one."""
+        if not self._is_stale or self._driver is None:
+            return
+        was_open = self.is_open
+        await self.close()
+        if self.device.keeps_open and was_open:
+            with suppress(DeviceUnreachable):
+                await self.open()
+
     async def rest(self) -> None:
         """There is no work: let go of the line, if there is one."""
         if not (self.device.keeps_open and self.is_open):
@@ -139,7 +159,8 @@ class DeviceHandle:
         }
 
     def inventory(self) -> InventoryDevice:
-        device = self.device
+        device, problem = self.device, self.device.problem()
+        why: dict[str, JsonValue] = {"problem": problem} if problem else {}
         return InventoryDevice(
             bus=self.bus[:128],
             id=device.id,
@@ -148,8 +169,8 @@ class DeviceHandle:
             driver=device.driver,
             address=device.address,
             tags=dict(device.tags),
-            attributes={**device.attributes, **self._facts},
-            link=self.link.status,
+            attributes={**device.attributes, **self._facts, **why},
+            link="down" if problem else self.link.status,
         )
 
     def take_states(self) -> list[DeviceState]:
@@ -173,6 +194,7 @@ class DeviceHandle:
     async def _open(self, within_s: float) -> Driver:
         if self._driver is not None:
             return self._driver
+        self._is_stale = False
         driver = self.device.make_driver(self._device_said)
         try:
             async with asyncio.timeout(within_s):

@@ -57,6 +57,15 @@ class Supervisor:
                 self._workers[lane] = Worker(lane, self._shop, self._devices.get(lane))
                 self._group.create_task(self._shield(lane), name=f"runner.worker {lane}")
 
+    def renew(self, devices: Iterable[str]) -> None:
+        """The drivers of these are made anew: at once where they rest, else after their attempt."""
+        for device in devices:
+            handle = self._devices.get(device)
+            if handle is not None:
+                handle.make_stale()
+                if handle.has_link:
+                    self.wake([device])
+
     def cancel(self, items: Iterable[tuple[str, CancelItem]]) -> None:
         """Cancels of attempts that a worker may hold."""
         for lane, item in items:

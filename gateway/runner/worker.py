@@ -162,6 +162,8 @@ class Worker:
         try:
             while not self._is_stopping:
                 self._more.clear()
+                if self._device is not None:
+                    await self._device.freshen()
                 attempt = await self._shop.journal.run_unsynced(
                     tasks.next_of, self.lane, self._shop.clock()
                 )

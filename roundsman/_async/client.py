@@ -15,6 +15,7 @@ from roundsman._async.gateways import Gateways
 from roundsman._async.groups import Groups
 from roundsman._async.holds import Holds
 from roundsman._async.jobs import Jobs
+from roundsman._async.profiles import Profiles
 from roundsman._async.runs import Runs
 from roundsman._async.secrets import Secrets
 from roundsman._async.tasks import Tasks
@@ -60,6 +61,7 @@ class AsyncRoundsman:
         self.ca = Ca(self._transport)
         self.audit = Audit(self._transport)
         self.artifacts = Artifacts(self._transport)
+        self.profiles = Profiles(self._transport)
 
     async def version(self) -> Version:
         """What the service is; needs no token."""

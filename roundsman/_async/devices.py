@@ -6,7 +6,7 @@ from typing import BinaryIO
 from pydantic import JsonValue
 
 from contract.http.certificates import Certificate
-from contract.http.fleet import Device
+from contract.http.fleet import Device, MoveDevice
 from contract.http.operations import Action, ActOnDevices
 from contract.http.runs import Run
 from contract.http.targets import EditDevice
@@ -36,6 +36,16 @@ class Devices:
         Raises Conflict while the task that holds it is in flight.
         """
         answer = await self._transport.send("POST", f"/devices/{device}/free", repeatable=True)
+        return parse(answer, Device)
+
+    async def move(self, device: str, to: str, *, force: bool = False) -> Device:
+        """Make a gateway that has the device in its configuration its owner.
+
+        Raises Conflict where it has not, and while an attempt holds the device on the gateway
+        before; `force` ends that as `gateway_lost`.
+        """
+        body = MoveDevice(to=to, force=force)
+        answer = await self._transport.send("POST", f"/devices/{device}/move", body=body)
         return parse(answer, Device)
 
     async def edit(self, device: str, edit: EditDevice) -> Device:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from pydantic import JsonValue
 
-from contract.http.fleet import Gateway, GatewayWithToken, NewGateway
+from contract.http.fleet import Gateway, GatewayWithToken, NewGateway, RetireGateway
 from contract.http.operations import StopGateways
 from contract.http.runs import Run
 from contract.http.targets import EditGateway
@@ -19,7 +19,7 @@ class Gateways:
     async def create(self, gateway: str, *, name: str = "") -> GatewayWithToken:
         """Make a gateway known; its token is in the answer, and never shown again.
 
-        Raises Conflict when it exists.
+        One that was retired is taken back. Raises Conflict when it exists.
         """
         new = NewGateway(id=gateway, name=name)
         answer = await self._transport.send("POST", "/gateways", body=new, repeatable=False)
@@ -35,6 +35,25 @@ class Gateways:
     async def edit(self, gateway: str, edit: EditGateway) -> Gateway:
         """Name it, set its type, tags and attributes; a null takes one away."""
         return await targets.edit(self._transport, f"/gateways/{gateway}", edit, Gateway)
+
+    async def replace(self, gateway: str) -> GatewayWithToken:
+        """A token for hardware that takes its place, never shown again.
+
+        What works there now goes on until the first hello with this token.
+        """
+        answer = await self._transport.send("POST", f"/gateways/{gateway}/replace")
+        return parse(answer, GatewayWithToken)
+
+    async def retire(
+        self, gateway: str, *, delete_devices: bool = False, reason: str = ""
+    ) -> Gateway:
+        """End a gateway for good: its token is void, what it has in hand ends as `gateway_lost`.
+
+        Its devices stay without a gateway, unless they are deleted with it.
+        """
+        body = RetireGateway(delete_devices=delete_devices, reason=reason)
+        answer = await self._transport.send("POST", f"/gateways/{gateway}/retire", body=body)
+        return parse(answer, Gateway)
 
     async def stop(
         self,

@@ -15,6 +15,7 @@ from roundsman._sync.gateways import Gateways
 from roundsman._sync.groups import Groups
 from roundsman._sync.holds import Holds
 from roundsman._sync.jobs import Jobs
+from roundsman._sync.profiles import Profiles
 from roundsman._sync.runs import Runs
 from roundsman._sync.secrets import Secrets
 from roundsman._sync.tasks import Tasks
@@ -60,6 +61,7 @@ class Roundsman:
         self.ca = Ca(self._transport)
         self.audit = Audit(self._transport)
         self.artifacts = Artifacts(self._transport)
+        self.profiles = Profiles(self._transport)
 
     def version(self) -> Version:
         """What the service is; needs no token."""

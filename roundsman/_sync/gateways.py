@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import JsonValue
 
-from contract.http.fleet import Gateway, GatewayWithToken, NewGateway
+from contract.http.fleet import Gateway, GatewayWithToken, NewGateway, RetireGateway
 from contract.http.operations import StopGateways
 from contract.http.runs import Run
 from contract.http.targets import EditGateway
@@ -19,7 +19,7 @@ class Gateways:
     def create(self, gateway: str, *, name: str = "") -> GatewayWithToken:
         """Make a gateway known; its token is in the answer, and never shown again.
 
-        Raises Conflict when it exists.
+        One that was retired is taken back. Raises Conflict when it exists.
         """
         new = NewGateway(id=gateway, name=name)
         answer = self._transport.send("POST", "/gateways", body=new, repeatable=False)
@@ -35,6 +35,23 @@ class Gateways:
     def edit(self, gateway: str, edit: EditGateway) -> Gateway:
         """Name it, set its type, tags and attributes; a null takes one away."""
         return targets.edit(self._transport, f"/gateways/{gateway}", edit, Gateway)
+
+    def replace(self, gateway: str) -> GatewayWithToken:
+        """A token for hardware that takes its place, never shown again.
+
+        What works there now goes on until the first hello with this token.
+        """
+        answer = self._transport.send("POST", f"/gateways/{gateway}/replace")
+        return parse(answer, GatewayWithToken)
+
+    def retire(self, gateway: str, *, delete_devices: bool = False, reason: str = "") -> Gateway:
+        """End a gateway for good: its token is void, what it has in hand ends as `gateway_lost`.
+
+        Its devices stay without a gateway, unless they are deleted with it.
+        """
+        body = RetireGateway(delete_devices=delete_devices, reason=reason)
+        answer = self._transport.send("POST", f"/gateways/{gateway}/retire", body=body)
+        return parse(answer, Gateway)
 
     def stop(
         self,

@@ -29,6 +29,7 @@ NOUNS: Final = {
     "ca": "Who signs the certificates of devices.",
     "audit": "Who did what, and when.",
     "artifacts": "Firmware images and other immutable files.",
+    "profiles": "What gateways know of device families.",
     "doctor": "Check address, token and versions, and say what to do.",
 }
 MODULES: Final = {"cloud": "programs", "gateway": "programs", "sim": "programs"}

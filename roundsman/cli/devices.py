@@ -53,6 +53,20 @@ def free(
     output_of(ctx).item(found, _rows(found))
 
 
+@verb(app, "move", "roundsman devices move pump-7 --to berlin-2")
+def move(
+    ctx: typer.Context,
+    device: Annotated[str, typer.Argument(help="The device's id.")],
+    to: Annotated[str, typer.Option(help="A gateway that has it in its configuration.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="End an attempt that is open on the gateway before.")
+    ] = False,
+) -> None:
+    """Decide which of several gateways that have a device is to own it."""
+    found = connect(ctx).devices.move(device, to, force=force)
+    output_of(ctx).item(found, _rows(found))
+
+
 @verb(app, "certificates", "roundsman devices certificates pump-7")
 def certificates(
     ctx: typer.Context, device: Annotated[str, typer.Argument(help="The device's id.")]
@@ -67,6 +81,7 @@ def _rows(found: Device) -> list[tuple[str, object]]:
         ("name", found.name),
         ("type", found.type),
         ("gateway", found.gateway),
+        ("claimed by", ", ".join(found.claimed_by) or "nobody else"),
         ("driver", found.driver),
         ("address", found.address),
         ("link", found.link),

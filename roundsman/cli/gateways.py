@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from contract.http.fleet import Gateway
+from contract.http.fleet import Gateway, GatewayWithToken
 from contract.http.runs import Run
 from roundsman._sync.client import Roundsman
 from roundsman.cli.options import Format, noun, verb
@@ -36,9 +36,16 @@ def _trouble(gateway: Gateway) -> list[tuple[str, object]]:
         ("DROPPED LINES", lost or "none"),
         ("REFUSED ITEMS", gateway.refused_items),
         ("ORPHANED TASKS", gateway.orphaned_tasks),
+        ("FOREIGN DEVICES", ", ".join(gateway.claims) or "none"),
+        ("TURNED AWAY", _turned_away(gateway)),
         ("ALARM", told.get("alarm") or "none"),
         ("STORAGE FULL", told.get("storage_full", False)),
     ]
+
+
+def _turned_away(gateway: Gateway) -> str:
+    last = gateway.turned_away
+    return f"{last.code} at {last.at:%Y-%m-%d %H:%M:%S}: {last.why}" if last else "nobody"
 
 
 @verb(app, "create", "roundsman gateways create berlin-1 > berlin-1.token")
@@ -49,12 +56,38 @@ def create(
 ) -> None:
     """Make a gateway known and print its token, once."""
     created = connect(ctx).gateways.create(gateway, name=name)
+    _show_token(ctx, created, f"Gateway {created.id} is known.")
+
+
+@verb(app, "replace", "roundsman gateways replace berlin-1 > berlin-1.token")
+def replace(ctx: typer.Context, gateway: Annotated[str, typer.Argument(help="Its id.")]) -> None:
+    """Print a token for hardware that takes a gateway's place, once."""
+    text = f"What runs as {gateway} now works on until the new hardware says hello."
+    _show_token(ctx, connect(ctx).gateways.replace(gateway), text)
+
+
+def _show_token(ctx: typer.Context, made: GatewayWithToken, text: str) -> None:
     output = output_of(ctx)
     if output.format is Format.TABLE:
-        write(created.token)
-        output.say(f"Gateway {created.id} is known. Its token is shown here and never again.")
+        write(made.token)
+        output.say(f"{text} The token is shown here and never again.")
     else:
-        output.item(created, [])
+        output.item(made, [])
+
+
+@verb(app, "retire", "roundsman gateways retire berlin-1 --reason 'the site is closed'")
+def retire(
+    ctx: typer.Context,
+    gateway: Annotated[str, typer.Argument(help="Its id.")],
+    delete_devices: Annotated[
+        bool, typer.Option("--delete-devices", help="Delete its devices, too.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why; shown in the audit log.")] = "",
+) -> None:
+    """End a gateway for good: its token is void, and what it has in hand is lost."""
+    client = connect(ctx)
+    found = client.gateways.retire(gateway, delete_devices=delete_devices, reason=reason)
+    output_of(ctx).item(found, [("id", found.id), ("state", found.state)])
 
 
 Ids = Annotated[list[str] | None, typer.Argument(help="Their ids; or --query, or --all.")]

@@ -17,6 +17,7 @@ from contract.http.runs import CancelRun
 from contract.ids import DEFAULT_ORG
 from contract.lifecycle import RunStatus
 from contract.messages import (
+    MAX_PROFILES,
     HeldProfile,
     HeldProfiles,
     Hello,
@@ -247,7 +248,7 @@ def test_a_gateway_that_is_too_old_refuses_at_once(office: Office):
     assert hello(world, "oslo", None) is None
     ended = office.finish(run)
     assert ended.status is RunStatus.FAILED
-    assert {one["reason"] for one in ended.results["first_errors"]} == {stored.TOO_OLD}  # type: ignore[call-overload,index,union-attr]
+    assert {one["reason"] for one in ended.results["first_errors"]} == {stored.TOO_OLD}  # type: ignore[call-overload,index]
 
 
 def test_what_was_deployed_before_a_restore_is_kept(office: Office):
@@ -261,7 +262,7 @@ def test_what_was_deployed_before_a_restore_is_kept(office: Office):
 def test_a_gateway_holds_so_many_and_no_more(office: Office):
     world = office.world
     hello(world, "berlin", [])
-    held = [has(ONE, f"profile-{number}") for number in range(stored.MAX_PROFILES)]
+    held = [has(ONE, f"profile-{number}") for number in range(MAX_PROFILES)]
     hello(world, "berlin", held)
     run = office.finish(deploy(office, TWO, "berlin"))
     assert run.results["first_errors"] == [{"gateway": "berlin", "reason": stored.TOO_MANY}]

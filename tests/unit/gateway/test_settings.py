@@ -1,5 +1,6 @@
 """A settings file is read whole, the environment goes over it, and every mistake is named."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -74,8 +75,26 @@ def test_a_missing_profile_names_those_there_are(write, tmp_path):
     (tmp_path / "tasmota.yaml").write_text("name: tasmota")
     text = f"gateway: n\nprofiles: {tmp_path}\ndevices: [{{id: m, driver: mqtt, profile: tasmoda}}]"
     settings = read_settings(write(text), {})
-    with pytest.raises(SettingsInvalid, match=r"no profile `tasmoda`.*tasmota"):
-        read_profiles(settings.profiles, settings.devices)
+    missing = read_profiles(settings.profiles, settings.devices).missing["tasmoda"]
+    assert re.search(r"device m: no profile `tasmoda`.*tasmota", missing)
+
+
+def test_a_deployed_profile_goes_first_unless_it_cannot_be_used(write, tmp_path):
+    (tmp_path / "tasmota.yaml").write_text("name: tasmota\ndescription: of the folder")
+    text = f"gateway: n\nprofiles: {tmp_path}\ndevices: [{{id: m, driver: mqtt, profile: tasmota}}]"
+    settings = read_settings(write(text), {})
+    deployed = tmp_path / "deployed"
+    deployed.mkdir()
+
+    def read():
+        return read_profiles(settings.profiles, settings.devices, (), deployed)
+
+    assert read().found["tasmota"].description == "of the folder"
+    (deployed / "tasmota.yaml").write_text("name: tasmota\ndescription: deployed")
+    assert read().found["tasmota"].description == "deployed"
+    (deployed / "tasmota.yaml").write_text("name: tasmota\nnew_key: 1")
+    assert "new_key" in read().unusable["tasmota"]
+    assert read().found["tasmota"].description == "of the folder"
 
 
 def test_a_port_is_known_by_its_stable_name(tmp_path):
