@@ -35,6 +35,7 @@ _KINDS: Final = (
     WaitKind("gateway_offline", "Its gateway is offline.", "The gateway connects."),
     WaitKind("gateway_unknown", "The target has no gateway.", "A gateway reports the device."),
     WaitKind("gateway_stopped", "Its gateway was stopped.", "A person starts the gateway."),
+    WaitKind("gateway_retired", "Its gateway was retired.", "A person enrolls it again."),
     WaitKind("gateway_too_old", "Its gateway lacks a step.", "The gateway is updated."),
     WaitKind("in_conflict", "Two processes use its gateway's name.", "One of them stops."),
     WaitKind("device_down", "It is tried again when its device is up.", "The device answers."),

@@ -24,6 +24,7 @@ class GatewayFacts:
     conflict_at: int | None
     verbs: frozenset[str]
     is_stopped: bool = False
+    is_retired: bool = False
 
     def is_online(self, now: int, silence: int) -> bool:
         return (
@@ -135,6 +136,8 @@ def reason(
     gateway = task.gateway
     if gateway is None:
         return "gateway_unknown", task.place or f"device:{task.device}"
+    if gateway.is_retired:
+        return "gateway_retired", f"gateway:{gateway.id}"
     if gateway.is_stopped:
         return "gateway_stopped", stopped_place(gateway.id)
     if gateway.in_conflict(now):

@@ -55,6 +55,8 @@ MAX_ITEMS: Final = 500
 # A gateway that is told a larger limit by a later cloud may come back to this one.
 MAX_PAYLOAD: Final = 4 * MAX_MESSAGE_BYTES
 MAX_WAITING: Final = 20_000
+# So much of what may wait is taken in one round, some 500 samples.
+PATIENT_BYTES: Final = 64 * 1024
 MAX_CALLS: Final = 10_000
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 ASK_AGAIN_AFTER_MS: Final = 5_000
@@ -95,6 +97,8 @@ class Receiver:
         self._vault = vault
         self._pages = HelloPages()
         self._waiting: deque[tuple[Address, Kind, bytes]] = deque()
+        # Samples of devices may wait for what tasks came to.
+        self._patient: deque[tuple[Address, Kind, bytes]] = deque()
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
         self._asked: dict[Address, int] = {}
@@ -113,13 +117,14 @@ class Receiver:
         elif len(payload) > MAX_PAYLOAD:
             self._drop("too_large", topic=topic, size=len(payload))
         elif (
-            len(self._waiting) >= MAX_WAITING
+            len(self._waiting) + len(self._patient) >= MAX_WAITING
             or self._waiting_bytes + len(payload) > MAX_WAITING_BYTES
         ):
             self._drop("overload", topic=topic)
         else:
             metrics.MQTT_RECEIVED.labels(kind).inc()
-            self._waiting.append((address, kind, payload))
+            is_patient = kind is Kind.REPORT and _is_patient(payload)
+            (self._patient if is_patient else self._waiting).append((address, kind, payload))
             self._waiting_bytes += len(payload)
             self._arrived.set()
 
@@ -158,7 +163,13 @@ class Receiver:
             item = self._waiting.popleft()
             self._waiting_bytes -= len(item[2])
             taken.append(item)
-        if not self._waiting:
+        size = 0
+        while self._patient and size < PATIENT_BYTES:
+            item = self._patient.popleft()
+            size += len(item[2])
+            taken.append(item)
+        self._waiting_bytes -= size
+        if not (self._waiting or self._patient):
             self._arrived.clear()
         return taken
 
@@ -313,6 +324,10 @@ class Receiver:
         except Exception as error:  # noqa: BLE001 (a gateway that cannot be welcomed is one)
             self._raised("hello", address, error)
             return
+        if welcomed[0].refused is not None:
+            self._drop("refused_hello", gateway=address.name, reason=welcomed[0].refused)
+            self._postman.post(address, Kind.WELCOME, welcomed[0])
+            return
         log.info(
             "gateway welcomed", gateway=address.name, version=hello.version,
             devices=len(hello.devices), tasks=len(hello.tasks),
@@ -398,6 +413,14 @@ class Receiver:
     def _drop(self, why: str, **about: object) -> None:
         metrics.MQTT_DROPPED.labels(why).inc()
         log.warning("message dropped", why=why, **about)
+
+
+def _is_patient(payload: bytes) -> bool:
+    """Whether a report holds nothing but samples.
+
+    Read from its bytes: in a JSON text these quotes are escaped, so nothing can look like it.
+    """
+    return b'"states":[' in payload and b'"tasks":[' not in payload and b'"logs":[' not in payload
 
 
 def _chunks(reports: Sequence[Received]) -> Iterator[list[Received]]:

@@ -205,7 +205,8 @@ def gateway_facts(row: Row[Any]) -> GatewayFacts:
         last_heard_at=row.last_heard_at,
         conflict_at=row.conflict_at,
         verbs=frozenset(json.loads(row.verbs)),
-        is_stopped=row.stop != "",
+        is_stopped=row.stop not in ("", "retired"),
+        is_retired=row.stop == "retired",
     )
 
 

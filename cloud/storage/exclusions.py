@@ -39,6 +39,7 @@ def of_query(
     joined = f"{shape.table} LEFT JOIN gateways g ON g.org = {shape.table}.org AND g.id = {gateway}"
     conditions: list[tuple[str, str]] = [
         ("gateway_unknown", "g.id IS NULL"),
+        ("gateway_retired", "g.stop = 'retired'"),
         ("gateway_stopped", "g.stop <> ''"),
         ("gateway_offline", "(g.session IS NULL OR COALESCE(g.last_heard_at, 0) < :heard)"),
     ]

@@ -103,7 +103,8 @@ def lift(session: Session, org: str, ids: Collection[str]) -> list[str]:
     """Take the wish back; returns those that had one."""
     rows = fetch(
         session,
-        "UPDATE gateways SET stop = '', stop_run = NULL WHERE org = :org AND stop <> '' "
+        "UPDATE gateways SET stop = '', stop_run = NULL WHERE org = :org "
+        "AND stop IN ('stopping', 'stopped') "
         f"AND {any_of(session, 'id', 'ids')} RETURNING id",
         org=org,
         ids=listed(session, sorted(ids)),

@@ -13,6 +13,9 @@ from contract.ids import Id
 class Device(Body):
     id: str
     gateway: str | None
+    claimed_by: list[str] = Field(
+        default_factory=list, description="other gateways that have it in their configuration"
+    )
     type: str = ""
     name: str = ""
     driver: str = ""
@@ -42,6 +45,31 @@ class GatewayProfile(Body):
     wanted_at: datetime
 
 
+class TurnedAway(Body):
+    """A process that said hello under a gateway's name and was not let in."""
+
+    code: str
+    why: str
+    at: datetime
+
+
+class RetireGateway(Body):
+    """`delete_devices`: they go with it; otherwise they stay, without a gateway."""
+
+    delete_devices: bool = False
+    reason: str = Field(default="", max_length=1000)
+
+
+class MoveDevice(Body):
+    """Which of the gateways that have a device in their configuration is to own it.
+
+    `force`: also while an attempt is open on the one before; that ends as `gateway_lost`.
+    """
+
+    to: Id
+    force: bool = False
+
+
 class NewGateway(Body):
     id: Id
     name: str = Field(default="", max_length=256)
@@ -51,7 +79,10 @@ class Gateway(Body):
     """`online` is a hint: a message of the current session within three heartbeats.
 
     `central`: it runs beside the cloud, for tasks without a device. One that is `stopping` is
-    offered nothing more, and `stopped` when what was in flight there has ended.
+    offered nothing more, and `stopped` when what was in flight there has ended; `retired` is for
+    good, until it is created again. `foreign_devices` are those of its configuration that another
+    gateway owns, of which `claims` names the first; `turned_away` is who last came under its name
+    and was not let in.
     """
 
     id: str
@@ -62,7 +93,7 @@ class Gateway(Body):
     attributes: dict[str, JsonValue] = Field(default_factory=dict)
     online: bool = False
     in_conflict: bool = False
-    state: Literal["working", "stopping", "stopped"] = "working"
+    state: Literal["working", "stopping", "stopped", "retired"] = "working"
     stop_run: str | None = Field(default=None, description="the operation that stopped it")
     version: str = ""
     verbs: list[str] = Field(default_factory=list)
@@ -71,6 +102,9 @@ class Gateway(Body):
     open_tasks: int = 0
     refused_items: int = 0
     orphaned_tasks: int = 0
+    foreign_devices: int = 0
+    claims: list[str] = Field(default_factory=list)
+    turned_away: TurnedAway | None = None
     dropped: dict[str, int] = Field(
         default_factory=dict,
         description="what its full outbox has dropped, by class, since its journal was made",

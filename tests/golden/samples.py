@@ -70,6 +70,9 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
         ],
         tasks=[TaskMark(task=TASK, attempt=2, revision=9, status=TaskStatus.RUNNING)],
         profiles=[HeldProfile(name="pump_v2", sha256=SHA, size=512)],
+        proof="5e88",
+        mark="m-2",
+        last_mark="m-1",
     ),
     Kind.REPORT: Report(
         session="s-1",
@@ -181,6 +184,7 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
         profiles=WantedProfiles(
             revision=4, profiles=[WantedProfile(name="pump_v2", sha256=SHA, size=512)]
         ),
+        refused="token_void",
     ),
     Kind.OFFER: Offer(
         session="s-1",

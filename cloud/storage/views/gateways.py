@@ -8,6 +8,7 @@ from sqlmodel import col
 
 from cloud.domain.dispatch import CONFLICT_MS, SILENCE_MS
 from cloud.errors import NotFound
+from cloud.storage import admissions, claims
 from cloud.storage.database import Session
 from cloud.storage.dialect import any_of, fetch, listed
 from cloud.storage.schema import OPEN, GatewayRow
@@ -61,6 +62,8 @@ def _gateways(session: Session, org: str, rows: Iterable[GatewayRow], now: int) 
     open_tasks = numbers(f"{select} tasks WHERE {OPEN} AND {where}")
     refused = numbers(f"{select} refused WHERE {where}")
     orphaned = numbers(f"{select} refused WHERE code = 'unknown_task' AND {where}")
+    claimed = claims.of_gateways(session, org, [row.id for row in found if row.foreign_devices])
+    refusals = admissions.refusals_of(session, org, [row.id for row in found])
     deployed = profiles.of_gateways(session, org, [row.id for row in found])
     return [
         _gateway(
@@ -71,6 +74,9 @@ def _gateways(session: Session, org: str, rows: Iterable[GatewayRow], now: int) 
             refused_items=refused.get(row.id, 0),
             orphaned_tasks=orphaned.get(row.id, 0),
             profiles=deployed.get(row.id, []),
+            foreign_devices=row.foreign_devices,
+            claims=claimed.get(row.id, []),
+            turned_away=refusals.get(row.id),
         )
         for row in found
     ]
@@ -87,7 +93,7 @@ def _gateway(row: GatewayRow, now: int, **more: Any) -> Gateway:
     if in_conflict:
         wait = "in_conflict"
     if row.stop:
-        wait = "gateway_stopped"
+        wait = "gateway_retired" if row.stop == "retired" else "gateway_stopped"
     return Gateway(
         id=row.id,
         name=row.name,
