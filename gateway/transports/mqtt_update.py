@@ -20,6 +20,8 @@ from gateway.transports.mqtt_conversation import Conversation, Watching
 
 LOOK_EVERY_S: Final = 5.0
 SETTLE_LOOK_EVERY_S: Final = 1.0
+# A device whose presence flaps is neither asked nor looked at more often than this.
+PAUSE_S: Final = 0.3
 MAX_CHUNK: Final = 256 * 1024
 
 Scope = dict[str, JsonValue]
@@ -52,6 +54,7 @@ class Update:
         self._news_at_s = _now_s()
         self._is_taken = False
         self._was_away = False
+        self._rested_at_s = 0.0
         self._scope: Scope = {"firmware": {"id": talk.new_id(), **firmware}}
 
     async def run(self) -> Accepted | Declined:
@@ -75,6 +78,7 @@ class Update:
     async def _start(self) -> Declined | None:
         """Ask for the update. An unanswered request may have been taken: the news will tell."""
         upload, talk = self._upload, self._talk
+        await self._pause()
         try:
             if upload.prepare is not None:
                 told = await talk.exchange(upload.prepare, "update", self._until_s, self._scope)
@@ -97,13 +101,20 @@ class Update:
         """Wait for news, and look at the device when there are none. None: go on."""
         look_at_s = min(self._give_up_at_s, _now_s() + LOOK_EVERY_S)
         was_online = self._talk.online
-        if await self._has_changed(watching, look_at_s):
+        has_changed = await self._has_changed(watching, look_at_s)
+        if has_changed:
             await self._answer_questions(watching)
             if watching.news is not None:
                 news, watching.news = watching.news, None
-                return await self._read_news(news)
-            if self._talk.online is was_online:
-                return None
+                end = await self._read_news(news)
+                if end is not None:
+                    return end
+        if _now_s() >= self._give_up_at_s:
+            if self._talk.online is not False and await self._has_it():
+                return Accepted(None)
+            raise DeviceUnreachable(f"no news of the update for {self._quiet_s:g} s")
+        if has_changed and self._talk.online is was_online:
+            return None
         if self._talk.online is False:
             self._was_away = True
             self._is_taken = self._is_taken and self._upload.offline_is_progress
@@ -114,8 +125,6 @@ class Update:
                 )
         elif await self._has_it():
             return Accepted(None)
-        if _now_s() >= self._give_up_at_s:
-            raise DeviceUnreachable(f"no news of the update for {self._quiet_s:g} s")
         return None
 
     async def _read_news(self, news: News) -> Accepted | Declined | None:
@@ -155,10 +164,15 @@ class Update:
 
     async def _has_it(self) -> bool:
         """Whether the device has the image: the last news may have been lost."""
+        await self._pause()
         try:
             return await self._is_there(min(self._until_s, _now_s() + LOOK_EVERY_S))
         except (DeviceUnreachable, ReplyGarbled):
             return False
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(max(self._rested_at_s + PAUSE_S - _now_s(), 0.0))
+        self._rested_at_s = _now_s()
 
     async def _answer_questions(self, watching: Watching) -> None:
         chunks = self._upload.chunks
