@@ -28,9 +28,13 @@ LONGEST_RESEND_MS: Final = 160_000
 HEAD_BYTES: Final = 4_096
 LINES_A_MESSAGE: Final = 500
 BACKLOG_EVERY_MS: Final = 250
+DEFAULT_BACKLOG_PER_S: Final = 500
+# What goes along with results is taken in one transaction with them, and must not hold them up.
+ALONG_WITH_RESULTS: Final = 50
 SILENCES_TO_GREET: Final = 3
 
 log = Log()
+Lines = list[tuple[int, str]]
 
 
 @dataclass
@@ -48,8 +52,8 @@ class Batch:
 
     items: list[Unsent]
     stream: Stream
-    logs: list[tuple[int, str]]
-    states: list[tuple[int, str]]
+    logs: Lines
+    states: Lines
     dropped: dict[str, int]
     digest: str | None
 
@@ -59,7 +63,11 @@ class Batch:
 
 
 class Sender:
-    """One loop for each connection. `mono` gives milliseconds; `health` what a heartbeat tells."""
+    """One loop for each connection. `mono` gives milliseconds; `health` what a heartbeat tells.
+
+    `wall` is the clock that samples have their times by. Of those in the backlog `backlog_per_s`
+    go in a second.
+    """
 
     def __init__(
         self,
@@ -67,7 +75,12 @@ class Sender:
         state: LinkState,
         mono: Callable[[], int],
         health: Callable[[], dict[str, JsonValue]],
+        wall: Callable[[], int] = lambda: 0,
+        backlog_per_s: int = DEFAULT_BACKLOG_PER_S,
     ) -> None:
+        self._wall = wall
+        self._backlog_per_s = backlog_per_s
+        self._backlog_ms = min(BACKLOG_EVERY_MS, LINES_A_MESSAGE * 1000 // backlog_per_s)
         self._journal = journal
         self._state = state
         self._mono = mono
@@ -144,7 +157,7 @@ class Sender:
             due = min(due, flight.sent_at + self._resend_after())
         for _, until in self._held_off.values():
             due = min(due, until)
-        return min(max(due - now, 10), BACKLOG_EVERY_MS if self._has_backlog else 60_000)
+        return min(max(due - now, 10), self._backlog_ms if self._has_backlog else 60_000)
 
     def _resend_after(self) -> int:
         return backoff_ms(self._silences + 1, RESEND_MS, LONGEST_RESEND_MS)
@@ -180,6 +193,7 @@ class Sender:
         self._in_flight[self._message] = flight
         head = Report(
             message=self._message,
+            time=self._wall() if batch.states else 0,
             stream=batch.stream,
             dropped=batch.dropped,
             health=self._health() if now - self._last_sent > RESEND_MS else {},
@@ -225,17 +239,39 @@ class Sender:
             items.append(item)
         busy = {place for flight in self._in_flight.values() for place in flight.places}
         stream: Stream = "live"
-        logs, states = self._lines(db, stream, busy, room)
-        if not (items or logs or states):
-            stream = "backlog"
-            self._has_backlog = self._holds_backlog(db)
-            if self._has_backlog and now - self._last_backlog >= BACKLOG_EVERY_MS:
-                logs, states = self._lines(db, stream, busy, room)
-                self._last_backlog = now
+        logs: Lines = []
+        states: Lines = []
+        if items:
+            logs, states = self._lines(db, stream, busy, room, ALONG_WITH_RESULTS)
+        elif self._has_slot_for_lines:
+            logs, states = self._lines(db, stream, busy, room)
+            if not (logs or states):
+                stream = "backlog"
+                logs, states = self._backlog(db, busy, room, now)
         digest = None
         if is_settled and now - self._last_sent >= self._state.limits.heartbeat:
             digest = digest_of(tasks.marks(db, open_only=True))
         return Batch(items, stream, logs, states, outbox.dropped(db), digest)
+
+    @property
+    def _has_slot_for_lines(self) -> bool:
+        """One of several slots stays free of mere lines, for results that come meanwhile."""
+        of_lines = sum(not flight.items for flight in self._in_flight.values())
+        return of_lines < max(self._state.limits.max_unreceipted - 1, 1)
+
+    def _backlog(
+        self, db: Rows, busy: set[tuple[Stream, LineKind]], room: int, now: int
+    ) -> tuple[Lines, Lines]:
+        """The next of the backlog, so many as its rate allows since the last ones."""
+        self._has_backlog = self._holds_backlog(db)
+        since = min(now - self._last_backlog, BACKLOG_EVERY_MS)
+        if not self._has_backlog or since < self._backlog_ms:
+            return [], []
+        allowed = min(max(since * self._backlog_per_s // 1000, 1), LINES_A_MESSAGE)
+        found = self._lines(db, "backlog", busy, room, states=allowed)
+        if any(found):
+            self._last_backlog = now
+        return found
 
     def _holds_backlog(self, db: Rows) -> bool:
         return bool(
@@ -243,16 +279,23 @@ class Sender:
         )
 
     def _lines(
-        self, db: Rows, stream: Stream, busy: set[tuple[Stream, LineKind]], room: int
-    ) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
-        logs: list[tuple[int, str]] = []
-        states: list[tuple[int, str]] = []
+        self,
+        db: Rows,
+        stream: Stream,
+        busy: set[tuple[Stream, LineKind]],
+        room: int,
+        most: int = LINES_A_MESSAGE,
+        states: int = LINES_A_MESSAGE,
+    ) -> tuple[Lines, Lines]:
+        """The next log lines of a stream, and the next samples, with whatever room they leave."""
+        logs: Lines = []
+        samples: Lines = []
         if room > 8_192 and (stream, "logs") not in busy:
-            logs = outbox.first(db, stream, "logs", LINES_A_MESSAGE, room)
+            logs = outbox.first(db, stream, "logs", most, room)
             room -= sum(len(line.encode()) + 1 for _, line in logs)
         if room > 8_192 and (stream, "states") not in busy:
-            states = outbox.first(db, stream, "states", LINES_A_MESSAGE, room)
-        return logs, states
+            samples = outbox.first(db, stream, "states", min(most, states), room)
+        return logs, samples
 
     def _flying(self) -> dict[tuple[str, int], int]:
         flying: dict[tuple[str, int], int] = {}

@@ -22,6 +22,7 @@ PLACES: Final[tuple[tuple[Stream, Kind], ...]] = (
     ("backlog", "states"),
 )
 Line = LogLine | DeviceState
+_ORDER: Final = "order.states"
 _NUMBER: Final[Literal["number"]] = "number"
 
 
@@ -42,8 +43,11 @@ def add(db: Connection, stream: Stream, lines: Sequence[Line], bound: int | None
         if not mine:
             continue
         last = meta.add(db, f"{_NUMBER}.{stream}.{kind}", len(mine))
+        before = last - len(mine)
+        # Beside the number in its stream a sample has its place among those of all streams.
+        ordered = meta.add(db, _ORDER, len(mine)) - len(mine) if kind == "states" else 0
         rows = [
-            (stream, kind, last - len(mine) + place, _json(line, last - len(mine) + place))
+            (stream, kind, before + place, _json(line, before + place, ordered + place))
             for place, line in enumerate(mine, start=1)
         ]
         db.executemany("INSERT INTO outbox VALUES (?, ?, ?, ?)", rows)
@@ -58,15 +62,16 @@ def count_dropped(db: Connection, kind: Kind, count: int) -> None:
     meta.add(db, f"dropped.{kind}", count)
 
 
-def _json(line: Line, number: int) -> str:
-    text = line.model_copy(update={"number": number}).model_dump_json(exclude_defaults=True)
+def _json(line: Line, number: int, order: int) -> str:
+    named: dict[str, object] = {"number": number}
+    if isinstance(line, DeviceState):
+        named["order"] = order
+    text = line.model_copy(update=named).model_dump_json(exclude_defaults=True)
     if len(text) <= MAX_LINE_BYTES // 6 or len(text.encode()) <= MAX_LINE_BYTES:
         return text
     # What a line says matters more than what stands beside it.
-    less: dict[str, object] = {"number": number, "data": {"cut": True}}
-    if isinstance(line, DeviceState):
-        less = {"number": number, "values": {"cut": True}}
-    return line.model_copy(update=less).model_dump_json(exclude_defaults=True)
+    less = {"values" if isinstance(line, DeviceState) else "data": {"cut": True}}
+    return line.model_copy(update=named | less).model_dump_json(exclude_defaults=True)
 
 
 def _keep_within(db: Connection, bound: int) -> None:
