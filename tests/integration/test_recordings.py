@@ -66,7 +66,8 @@ def test_the_simulator_records_brokers_and_lines(tmp_path, programs, nats):
         client.publish("cmnd/plug-1/Power", b"\xff\xfe")
         with (tmp_path / "lines" / "rs485").open("r+b", buffering=0) as line:
             line.write(b"garbage\n")
-            wait_until(lambda: len(lines_in(file)) >= 4, message=lambda: file.read_text())
+            wait_until(lambda: "rs485" in file.read_text(), message=lambda: file.read_text())
+        wait_until(lambda: "fffe" in file.read_text(), message=lambda: file.read_text())
     assert program.terminate() == 0
     found = lines_in(file)
     assert [each["at"] for each in found] == sorted(each["at"] for each in found)
