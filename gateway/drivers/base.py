@@ -5,12 +5,13 @@ it is not; so is an answer that cannot be read (`ReplyGarbled`).
 """
 
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, JsonValue
 
+from contract.device.mcuboot import BootMode
 from gateway.domain.facts import Instant
 from gateway.journal.database import Database
 from gateway.transports.base import MessageLink, Turns
@@ -54,6 +55,7 @@ class UploadFirmware:
     """Bring an image onto the device, going on where the device says it is.
 
     `path` is the verified file in the artifact cache, `url` where the device itself may fetch it.
+    `image` is 0 for the application, and counts on where a device has several.
     """
 
     path: Path
@@ -63,6 +65,7 @@ class UploadFirmware:
     version: str
     url: str
     slot: int | None = None
+    image: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,19 +79,30 @@ class TestFirmware:
 
 @dataclass(frozen=True)
 class ConfirmFirmware:
-    """Keep the image that runs."""
+    """Keep the image that runs; `image_hash` names it where it is not the application's."""
+
+    image_hash: str = ""
 
 
 @dataclass(frozen=True)
 class RollbackFirmware:
-    """Have the next boot run the other, confirmed image."""
+    """Have the next boot run the other, confirmed image.
+
+    Answered with `{"reset_needed": true}` where a restart brings it.
+    """
+
+    image: int = 0
 
 
 @dataclass(frozen=True)
 class Reset:
-    """Restart the device. Answered before it goes down, where the protocol can."""
+    """Restart the device. Answered before it goes down, where the protocol can.
+
+    `into_recovery`: its bootloader shall wait for an image.
+    """
 
     force: bool = False
+    into_recovery: bool = False
 
 
 @dataclass(frozen=True)
@@ -213,15 +227,25 @@ class FirmwareImage:
     confirmed: bool = False
     pending: bool = False
     permanent: bool = False
+    image: int = 0
 
 
 @dataclass(frozen=True)
 class FirmwareState:
-    """What a device holds. `takes` says which files it can start: MCUboot images, or any."""
+    """What a device holds. `takes` says which files it can start: MCUboot images, or any.
+
+    `slot_size` is image 0's, `slot_sizes` those of images by number, in bytes. `in_recovery`: no
+    application runs, the bootloader waits for an image. `slot_addresses`: where in flash the
+    slots lie, as the settings say.
+    """
 
     images: tuple[FirmwareImage, ...]
     slot_size: int | None = None
     takes: Literal["mcuboot", "any"] = "mcuboot"
+    mode: BootMode = ""
+    in_recovery: bool = False
+    slot_sizes: Mapping[int, int] = field(default_factory=dict)
+    slot_addresses: tuple[int, ...] = ()
 
     @property
     def active(self) -> FirmwareImage | None:
@@ -229,6 +253,28 @@ class FirmwareState:
 
     def holding(self, image_hash: str) -> FirmwareImage | None:
         return next((i for i in self.images if i.image_hash == image_hash), None)
+
+    def of(self, image: int) -> "FirmwareState":
+        """What it holds of one image."""
+        return replace(
+            self,
+            images=tuple(i for i in self.images if i.image == image),
+            slot_size=self.slot_sizes.get(image, None if image else self.slot_size),
+        )
+
+    @property
+    def boots_newest(self) -> bool:
+        """Images run where they lie, or from RAM; of the two, the newer one does."""
+        return self.mode in ("direct_xip", "direct_xip_revert", "ram_load")
+
+    @property
+    def has_test(self) -> bool:
+        return self.mode not in ("direct_xip", "ram_load")
+
+    @property
+    def has_way_back(self) -> bool:
+        """Whether the bootloader goes back from an image that nobody confirms."""
+        return self.mode in ("", "swap", "direct_xip_revert")
 
 
 @dataclass(frozen=True)
@@ -296,6 +342,20 @@ class Driver(Protocol):
     async def close(self) -> None: ...
 
 
+# What a device says of its state by itself; called from the loop, must be quick.
+OnValues = Callable[[Mapping[str, JsonValue]], None]
+
+
+class Listening(Protocol):
+    """Hears what one device says of its state, beside whoever works with the device."""
+
+    async def keep(self) -> None:
+        """Hear, again if need be; called every few seconds. Raises DeviceUnreachable."""
+        ...
+
+    async def close(self) -> None: ...
+
+
 T = TypeVar("T")
 
 
@@ -351,7 +411,8 @@ class DriverKind:
     shares, None for nothing. `profile` is the model of its profiles' YAML, for options with a
     key `profile`. `keeps_open`: its link shares a connection, so there is none to let go of.
     `takes_turns`: it takes the bus's turn for each exchange by itself, so that a long request lets
-    the neighbours in; else the bus is held for it while it performs.
+    the neighbours in; else the bus is held for it while it performs. `listen` hears what devices
+    say by themselves, for those whose settings collect it; None: they only speak when asked.
     """
 
     options: type[BaseModel]
@@ -363,3 +424,4 @@ class DriverKind:
     needs_broker: bool = False
     keeps_open: bool = False
     takes_turns: bool = False
+    listen: Callable[[str, Any, Surroundings, OnValues], Listening] | None = None

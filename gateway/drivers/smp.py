@@ -5,14 +5,15 @@ repeated blindly: a second one would end a test boot.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Final, Literal, assert_never
+from typing import Final, Literal, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from contract.device import smp
 from contract.device import smp_certificates as wire
+from contract.device.mcuboot import BootMode
 from contract.device.smp import Request, Response, SmpError, SmpInvalid
+from gateway.drivers import smp_answers as answers
 from gateway.drivers.base import (
     Answered,
     Bus,
@@ -25,7 +26,6 @@ from gateway.drivers.base import (
     DeviceFacts,
     DeviceRequest,
     DriverKind,
-    FirmwareImage,
     FirmwareState,
     InstallCertificate,
     MakeCsr,
@@ -49,7 +49,7 @@ from gateway.transports import smp_certificates
 from gateway.transports.base import ByteLink
 from gateway.transports.serial_port import SerialPort
 from gateway.transports.smp_link import NoReply, SmpLink
-from gateway.transports.smp_upload import ImageSender, LineLimits, Sent
+from gateway.transports.smp_upload import ImageSender, LineLimits
 
 ANSWER_WITHIN_S: Final = 15.0
 PROBE_WITHIN_S: Final = 3.0
@@ -60,7 +60,12 @@ DOWN_AFTER_RESET_S: Final = 0.6
 SMALLEST_BUF_SIZE: Final = 96
 TASK_STATISTICS: Final = Request(smp.Op.READ, smp.Group.OS, 2)
 OS_INFO: Final = Request(smp.Op.READ, smp.Group.OS, smp.Command.OS_INFO, {"format": "a"})
-IMAGE_TOO_LARGE: Final = 30
+INTO_RECOVERY: Final = 1
+NO_WAY_BACK: Final = {
+    "overwrite": "its bootloader overwrites the image before, and has no way back",
+    "direct_xip": "its bootloader starts the newer image: bring the old one back as a new version",
+    "ram_load": "its bootloader starts the newer image: bring the old one back as a new version",
+}
 
 
 class SmpOptions(BaseModel):
@@ -77,6 +82,11 @@ class SmpOptions(BaseModel):
     reply_wait_s: float = Field(default=2.5, gt=0, description="wait for the first reply")
     erase_wait_s: float = Field(default=40.0, gt=0, description="wait for a whole slot's erase")
     no_progress_s: float = Field(default=60.0, gt=0, description="an upload without news ends")
+    slot_addresses: list[int] = Field(
+        default=[],
+        max_length=2,
+        description="where in flash the two slots lie: images linked for the other are refused",
+    )
 
 
 class SmpDriver:
@@ -94,6 +104,7 @@ class SmpDriver:
             bytes_per_s=options.baud / 10,
         )
         self._slot_sizes: dict[int, int] | None = None
+        self._mode: BootMode | None = None
         self._limits = LineLimits()
 
     @property
@@ -107,7 +118,11 @@ class SmpDriver:
         values: dict[str, JsonValue] = {"buf_size": self._limits.buf_size}
         state = await self._read_state(until_s)
         if isinstance(state, FirmwareState) and state.active is not None:
-            values |= _about(state.active)
+            values |= answers.about(state.active)
+            if state.mode:
+                values["boot_mode"] = state.mode
+        if isinstance(state, FirmwareState) and state.in_recovery:
+            values["recovery"] = True
         return DeviceFacts(values)
 
     async def close(self) -> None:
@@ -128,19 +143,20 @@ class SmpDriver:
                 state = await self._read_state(soon_s)
                 if isinstance(state, Refused):
                     return state
-                return Answered(_listed(state), state)
+                return Answered(answers.listed(state), state)
             case TestFirmware():
                 image_hash = bytes.fromhex(request.image_hash)
                 return await self._write_state(image_hash, confirm=False, until_s=soon_s)
             case ConfirmFirmware():
-                return await self._write_state(None, confirm=True, until_s=soon_s)
+                named = bytes.fromhex(request.image_hash) or None
+                return await self._write_state(named, confirm=True, until_s=soon_s)
             case RollbackFirmware():
-                return await self._roll_back(soon_s)
+                return await self._roll_back(request.image, soon_s)
             case Reset():
                 return await self._reset(request, until_s)
             case Probe():
                 probe_s = _now_s() + min(timeout_s, PROBE_WITHIN_S)
-                return _outcome(await self.ask(smp.echo("here?"), probe_s))
+                return answers.outcome(await self.ask(smp.echo("here?"), probe_s))
             case ReadPoints() | WritePoints():
                 raise StepInvalid("SMP devices have no points", "verb_unsupported")
             case Delegate():
@@ -168,16 +184,20 @@ class SmpDriver:
                     return state
                 if state.active is None:
                     return Refused("device_refused", "the device lists no running image")
-                return Answered(_about(state.active))
+                return Answered(answers.about(state.active))
             case "echo":
                 reply = await self.ask(smp.echo(str(command.parameters.get("text", ""))), until_s)
-                return _outcome(reply, lambda: {"echo": str(reply.payload.get("r", ""))})
+                return answers.outcome(reply, lambda: {"echo": str(reply.payload.get("r", ""))})
             case "info":
                 reply = await self.ask(OS_INFO, until_s)
-                return _outcome(reply, lambda: {"info": str(reply.payload.get("output", ""))})
+                return answers.outcome(
+                    reply, lambda: {"info": str(reply.payload.get("output", ""))}
+                )
             case "taskstat":
                 reply = await self.ask(TASK_STATISTICS, until_s)
-                return _outcome(reply, lambda: {"tasks": _json(reply.payload.get("tasks"))})
+                return answers.outcome(
+                    reply, lambda: {"tasks": answers.as_json(reply.payload.get("tasks"))}
+                )
         known = "version, echo, info and taskstat"
         raise StepInvalid(f"SMP devices know {known}, not `{command.name}`", "verb_unsupported")
 
@@ -193,7 +213,7 @@ class SmpDriver:
             case ReadCertificate():
                 state = await smp_certificates.read_state(ask, request.slot)
                 if isinstance(state, SmpError):
-                    return _refusal(state, "device_refused")
+                    return answers.refusal(state, "device_refused")
                 held = CertificateState(
                     state.active.hex(), state.in_use.hex(), state.pending.hex(), state.why[:500]
                 )
@@ -203,7 +223,7 @@ class SmpDriver:
                     ask, request.slot, request.request, request.subject
                 )
                 if isinstance(made, SmpError):
-                    return _refusal(made, "device_refused")
+                    return answers.refusal(made, "device_refused")
                 return Answered({"csr": made[0], "key_id": made[1]})
             case InstallCertificate():
                 refused = await smp_certificates.install(
@@ -214,13 +234,13 @@ class SmpDriver:
                     self._limits.buf_size,
                     on_progress,
                 )
-                return Answered() if refused is None else _refusal(refused, "device_refused")
+                return Answered() if refused is None else answers.refusal(refused, "device_refused")
             case TestCertificate():
                 fingerprint = bytes.fromhex(request.fingerprint)
-                return _outcome(await ask(wire.test(request.slot, fingerprint)))
+                return answers.outcome(await ask(wire.test(request.slot, fingerprint)))
             case CommitCertificate():
                 fingerprint = bytes.fromhex(request.fingerprint)
-                return _outcome(await ask(wire.commit(request.slot, fingerprint)))
+                return answers.outcome(await ask(wire.commit(request.slot, fingerprint)))
         assert_never(request)
 
     async def _learn_buffer(self, until_s: float) -> None:
@@ -235,27 +255,53 @@ class SmpDriver:
     async def _read_state(self, until_s: float) -> FirmwareState | Refused:
         reply = await self.ask(smp.state_read(), until_s)
         if reply.error is not None:
-            return _refusal(reply.error, "device_refused")
+            return answers.refusal(reply.error, "device_refused")
         try:
             slots = smp.image_slots(reply.payload)
         except SmpInvalid as error:
             raise ReplyGarbled(str(error)) from error
-        images = tuple(_image(slot) for slot in slots if slot.image == 0)
-        return FirmwareState(images, await self._slot_size(until_s))
+        # An application always lists itself as active; MCUboot's own list has no flags.
+        in_recovery = not any(slot.active for slot in slots)
+        if in_recovery:
+            self._slot_sizes = None  # the bootloader may not tell what the application does
+        mode = "" if in_recovery else await self._boot_mode(until_s)
+        sizes = await self._sizes(until_s)
+        # Where nothing would take the running image back, it is as good as confirmed.
+        is_kept = mode in NO_WAY_BACK
+        return FirmwareState(
+            tuple(answers.image(slot, is_kept) for slot in slots),
+            sizes.get(0),
+            mode=mode,
+            in_recovery=in_recovery,
+            slot_sizes=sizes,
+            slot_addresses=tuple(self._options.slot_addresses),
+        )
 
-    async def _slot_size(self, until_s: float) -> int | None:
+    async def _boot_mode(self, until_s: float) -> BootMode:
+        if self._mode is None:
+            reply = await self.ask(smp.bootloader_info("mode"), until_s)
+            self._mode = "" if reply.error else smp.boot_mode(reply.payload)
+        return self._mode
+
+    async def _sizes(self, until_s: float) -> dict[int, int]:
+        """Room in bytes by image: that of the smaller slot."""
         if self._slot_sizes is None:
             reply = await self.ask(smp.slot_info(), until_s)
-            sizes = [] if reply.error else smp.slot_sizes(reply.payload)
-            self._slot_sizes = {s.slot: s.size for s in sizes if s.image == 0 and s.size}
-        return min(self._slot_sizes.values(), default=None)
+            found: dict[int, int] = {}
+            for slot in [] if reply.error else smp.slot_sizes(reply.payload):
+                if slot.size:
+                    found[slot.image] = min(slot.size, found.get(slot.image, slot.size))
+            self._slot_sizes = found
+        return self._slot_sizes
 
     async def _write_state(
         self, image_hash: bytes | None, *, confirm: bool, until_s: float
     ) -> Answered | Refused:
-        return _outcome(await self.ask(smp.state_write(image_hash, confirm=confirm), until_s))
+        return answers.outcome(
+            await self.ask(smp.state_write(image_hash, confirm=confirm), until_s)
+        )
 
-    async def _roll_back(self, until_s: float) -> Answered | Refused:
+    async def _roll_back(self, image: int, until_s: float) -> Answered | Refused:
         """An image on test goes with the next reset by itself; else the other is put in for good.
 
         After a confirmed update the old image is no longer listed: there is no way back.
@@ -263,9 +309,14 @@ class SmpDriver:
         state = await self._read_state(until_s)
         if isinstance(state, Refused):
             return state
-        if state.active is not None and not state.active.confirmed:
+        ours = state.of(image)
+        if ours.active is not None and not ours.active.confirmed:
             return Answered({"reset_needed": True})
-        other = next((i for i in state.images if not i.active and i.image_hash), None)
+        other = next((i for i in ours.images if not i.active and i.image_hash), None)
+        if state.mode == "direct_xip_revert" and other is not None:
+            return Refused("device_refused", NO_WAY_BACK["direct_xip"])
+        if state.mode in NO_WAY_BACK:
+            return Refused("device_refused", NO_WAY_BACK[state.mode])
         if other is None:
             return Refused("device_refused", "the device holds no other image to go back to")
         image_hash = bytes.fromhex(other.image_hash)
@@ -278,19 +329,24 @@ class SmpDriver:
         Where none waited, a second restart does no harm.
         """
         before = await self._read_state(min(until_s, _now_s() + ANSWER_WITHIN_S))
-        was_pending = isinstance(before, FirmwareState) and _is_pending(before)
-        message = smp.reset(force=request.force)
+        was_pending = isinstance(before, FirmwareState) and answers.is_pending(before)
+        boot_mode = INTO_RECOVERY if request.into_recovery else None
+        message = smp.reset(force=request.force, boot_mode=boot_mode)
         while True:
             try:
                 reply = await self.link.ask_once(message, self._options.reply_wait_s)
             except (NoReply, DeviceUnreachable) as error:
                 after = await self._after_unanswered_reset(until_s, error)
-                if was_pending and isinstance(after, FirmwareState) and not _is_pending(after):
+                if (
+                    was_pending
+                    and isinstance(after, FirmwareState)
+                    and not answers.is_pending(after)
+                ):
                     return Answered()
             else:
                 if reply.error is None:
                     await asyncio.sleep(DOWN_AFTER_RESET_S)
-                return _outcome(reply)
+                return answers.outcome(reply)
 
     async def _after_unanswered_reset(
         self, until_s: float, error: Exception
@@ -313,7 +369,7 @@ class SmpDriver:
             request.path,
             size=request.size,
             sha256=bytes.fromhex(request.sha256),
-            image=(request.slot or 0) // 2,  # each image has two slots
+            image=request.image or (request.slot or 0) // 2,  # each image has two slots
             erase_wait_s=self._options.erase_wait_s,
             no_progress_s=self._options.no_progress_s,
             until_s=until_s,
@@ -323,7 +379,7 @@ class SmpDriver:
             while True:
                 try:
                     outcome = await self._prepare_upload(request, sender)
-                    return outcome if outcome is not None else _sent(await sender.send())
+                    return outcome if outcome is not None else answers.sent(await sender.send())
                 except (DeviceUnreachable, NoReply) as error:
                     await self._recover(sender, error)
 
@@ -337,11 +393,13 @@ class SmpDriver:
         state = await self._read_state(soon_s)
         if isinstance(state, Refused):
             return None
+        state = state.of(request.image)
         if state.slot_size is not None and request.size > state.slot_size:
             text = f"{request.size} bytes do not fit a slot of {state.slot_size}"
             return Refused("image_too_large", text)
         found = state.holding(request.image_hash)
-        if sender.has_begun and found is not None and not found.active:
+        is_there = found is not None and not found.active
+        if sender.has_begun and is_there and not (state.in_recovery and found and found.slot):
             return Answered({"bytes": request.size})  # only the last reply was lost
         return None
 
@@ -357,71 +415,6 @@ class SmpDriver:
 
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _outcome(reply: Response, result: Callable[[], JsonValue] = lambda: None) -> Answered | Refused:
-    error = reply.error
-    return Answered(result()) if error is None else _refusal(error, "device_refused")
-
-
-def _refusal(error: SmpError, code: str) -> Refused:
-    if error.is_not_supported:
-        code = "verb_unsupported"
-    group = "" if error.group is None else f", group {error.group}"
-    return Refused(code, f"{error.name} (code {error.rc}{group})")
-
-
-def _sent(outcome: Sent | SmpError | str) -> Answered | Refused:
-    match outcome:
-        case Sent():
-            return Answered({"bytes": outcome.size})
-        case SmpError():
-            too_large = outcome.group == smp.Group.IMAGE and outcome.rc == IMAGE_TOO_LARGE
-            return _refusal(outcome, "image_too_large" if too_large else "image_refused")
-        case str():
-            return Refused("image_refused", outcome)
-    assert_never(outcome)
-
-
-def _is_pending(state: FirmwareState) -> bool:
-    return any(image.pending for image in state.images)
-
-
-def _image(slot: smp.ImageSlot) -> FirmwareImage:
-    return FirmwareImage(
-        slot.slot,
-        slot.version,
-        slot.hash.hex() if slot.hash else "",
-        slot.active,
-        slot.confirmed,
-        slot.pending,
-        slot.permanent,
-    )
-
-
-def _about(image: FirmwareImage) -> dict[str, JsonValue]:
-    return {"version": image.version, "hash": image.image_hash, "confirmed": image.confirmed}
-
-
-def _listed(state: FirmwareState) -> JsonValue:
-    return [
-        {**_about(i), "slot": i.slot, "active": i.active, "pending": i.pending}
-        for i in state.images
-    ]
-
-
-def _json(value: Any) -> JsonValue:
-    """CBOR to JSON: bytes as hex, what JSON has no name for as text."""
-    match value:
-        case None | bool() | int() | float() | str():
-            return value
-        case bytes():
-            return value.hex()
-        case list() | tuple():
-            return [_json(item) for item in value]
-        case dict():
-            return {str(key): _json(item) for key, item in value.items()}
-    return str(value)
 
 
 def _make(
