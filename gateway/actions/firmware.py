@@ -1,17 +1,18 @@
 """firmware.upload, test, verify, confirm and rollback.
 
 Each decides from a fresh look at the device, so doing one again is harmless, and a gateway that
-stopped anywhere goes on by looking. Upload leaves in memory what the later verbs compare with.
+stopped anywhere goes on by looking. Upload leaves in memory what the later verbs compare with:
+they act on every image that was uploaded, so several are tried in one restart.
 """
 
-import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pydantic import JsonValue
 
-from contract.device.mcuboot import ImageInvalid, parse_image, parse_version
+from contract.device.mcuboot import ImageInvalid, parse_version
 from contract.steps import AfterRestart
 from gateway.actions.base import (
     Action,
@@ -20,37 +21,49 @@ from gateway.actions.base import (
     Reach,
     StepDone,
     StepOutcome,
-    StepRefused,
 )
+from gateway.actions.firmware_looks import (
+    Stop,
+    about_all,
+    active_of,
+    ask,
+    check_image,
+    check_place,
+    facts,
+    lists_hashes,
+    look,
+    memory_of,
+    read_image,
+    same_version,
+    settled,
+    until_online,
+    uploads_of,
+)
+from gateway.actions.firmware_recovery import FirmwareRecover
 from gateway.drivers.base import (
-    Answered,
     ConfirmFirmware,
-    DeviceRequest,
     FirmwareImage,
     FirmwareState,
-    Probe,
-    ReadFirmware,
     Refused,
     Reset,
     RollbackFirmware,
     TestFirmware,
     UploadFirmware,
 )
-from gateway.errors import DeviceUnreachable, ReplyGarbled, StepInvalid
+from gateway.errors import StepInvalid
 
-# The first look after a restart may come while the swap still waits: devices answer a reset first.
-SETTLE_S: Final = 30.0
-LOOK_EVERY_S: Final = 0.5
-PROBE_WITHIN_S: Final = 3.0
 FETCH_SHARE: Final = 0.2
+MAX_IMAGE: Final = 15
 
 
-class _Stop(Exception):
-    """The step ends here, refused."""
+@dataclass(frozen=True)
+class _Chosen:
+    """An image that fits where it is to go; `there` says why nothing needs to be sent."""
 
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.outcome = StepRefused(code, text)
+    fetched: FetchedArtifact
+    image_hash: str
+    version: str
+    there: str = ""
 
 
 class FirmwareUpload:
@@ -61,286 +74,268 @@ class FirmwareUpload:
     async def perform(self, call: Call, reach: Reach) -> StepOutcome:
         try:
             return await self._upload(call, reach)
-        except _Stop as stop:
+        except Stop as stop:
             return stop.outcome
 
     async def _upload(self, call: Call, reach: Reach) -> StepDone:
-        name, slot = call.parameters.get("artifact"), call.parameters.get("slot")
-        if not isinstance(name, str) or not isinstance(slot, int | None):
-            raise StepInvalid("firmware.upload takes an `artifact`, and a `slot` as a number")
-        state = await _look(call, reach)
-        fetched = await reach.fetch(name, lambda p, note: reach.progress(FETCH_SHARE * p, note))
-        image_hash, version = await asyncio.to_thread(_identify, fetched, state)
-        if state.takes == "any":
-            version = str(call.parameters.get("version") or "")
-        memory = _memory(fetched, image_hash, version, state, call.memory)
-        there = _already_there(state, image_hash, version)
-        if there:
-            return StepDone({"uploaded": False, **_facts(image_hash, version)}, memory, there)
+        given, slot = call.parameters.get("artifact"), call.parameters.get("slot")
+        image = call.parameters.get("image", 0) or 0
+        if not isinstance(given, str | dict) or not isinstance(slot, int | None):
+            text = "an `artifact` (or one for each slot), and a `slot` as a number"
+            raise StepInvalid(f"firmware.upload takes {text}")
+        if not isinstance(image, int) or not 0 <= image <= MAX_IMAGE:
+            raise StepInvalid(f"firmware.upload takes an `image` from 0 to {MAX_IMAGE}")
+        whole = await look(call, reach)
+        if whole.in_recovery:
+            text = "no application runs: the bootloader waits for an image; use firmware.recover"
+            raise Stop("device_refused", text)
+        state = whole.of(image)
+        if image and not state.images:
+            raise Stop("image_refused", f"the device has no image {image}")
+        chosen = await _choose(given, slot, state, call, reach)
+        fetched, image_hash, version = chosen.fetched, chosen.image_hash, chosen.version
+        memory = memory_of(image, fetched, image_hash, version, state, call.memory)
+        told = {**facts(image_hash, version), **({"image": image} if image else {})}
+        if chosen.there:
+            return StepDone({"uploaded": False, **told}, memory, chosen.there)
         if state.slot_size is not None and fetched.size > state.slot_size:
             text = f"{fetched.size} bytes do not fit a slot of {state.slot_size}"
-            raise _Stop("image_too_large", text)
+            raise Stop("image_too_large", text)
         request = UploadFirmware(
-            Path(fetched.path), fetched.sha256, fetched.size, image_hash, version, fetched.url, slot
+            Path(fetched.path),
+            fetched.sha256,
+            fetched.size,
+            image_hash,
+            version,
+            fetched.url,
+            slot,
+            image,
         )
 
         def tell(percent: float, note: str) -> None:
             reach.progress(100 * FETCH_SHARE + (1 - FETCH_SHARE) * percent, note)
 
-        await _ask(reach, request, call.timeout_s, tell)
-        after = await _look(call, reach)
-        if image_hash and _lists_hashes(after) and after.holding(image_hash) is None:
-            raise _Stop("image_refused", "the device does not list the image it received")
-        return StepDone({"uploaded": True, **_facts(image_hash, version)}, memory)
+        await ask(reach, request, call.timeout_s, tell)
+        after = (await look(call, reach)).of(image)
+        if image_hash and lists_hashes(after) and after.holding(image_hash) is None:
+            raise Stop("image_refused", "the device does not list the image it received")
+        return StepDone({"uploaded": True, **told}, memory)
+
+
+async def _choose(
+    given: str | dict[str, JsonValue],
+    slot: int | None,
+    state: FirmwareState,
+    call: Call,
+    reach: Reach,
+) -> _Chosen:
+    """The image for the slot it will run in, checked. Raises Stop."""
+    active = state.active
+    runs_in = _runs_in(state, is_per_slot=isinstance(given, dict))
+    if state.boots_newest and active is not None and slot is not None and slot % 2 == active.slot:
+        raise Stop("image_refused", f"slot {slot} is the one that runs: {active.version}")
+    chosen = await _of_slot(given, runs_in, state, call, reach)
+    if chosen.there or state.takes == "any":
+        return chosen
+    if active is not None and isinstance(given, dict) and active.slot != runs_in:
+        # The same version linked for the other slot is another image: it may run already.
+        if str(active.slot) in given and same_version(active.version, chosen.version):
+            running = await _of_slot(given, active.slot, state, call, reach)
+            if running.there:
+                return running
+    image = await read_image(chosen.fetched)
+    check_place(image, runs_in, state)
+    if state.boots_newest and active is not None and _is_older(chosen.version, active.version):
+        text = f"its bootloader starts the newer image: {active.version}, never {chosen.version}"
+        raise Stop("image_invalid", text)
+    return chosen
+
+
+def _runs_in(state: FirmwareState, *, is_per_slot: bool) -> int:
+    """The slot the new image will run in: slot 0, or the free one where images run in place.
+
+    A bootloader that does not say what it does is believed to be what the job was written for.
+    """
+    active = state.active
+    in_place = state.boots_newest or (is_per_slot and not state.mode)
+    if active is None or not (in_place or active.slot):
+        return 0
+    return 1 - active.slot % 2
+
+
+async def _of_slot(
+    given: str | dict[str, JsonValue], slot: int, state: FirmwareState, call: Call, reach: Reach
+) -> _Chosen:
+    name = given.get(str(slot)) if isinstance(given, dict) else given
+    if not isinstance(name, str):
+        raise StepInvalid(f"firmware.upload has no artifact for slot {slot}, which is free")
+    fetched = await reach.fetch(name, lambda p, note: reach.progress(FETCH_SHARE * p, note))
+    if state.takes == "any":
+        version = str(call.parameters.get("version") or "")
+        is_there = version and state.active and same_version(state.active.version, version)
+        return _Chosen(fetched, "", version, "the version already runs" if is_there else "")
+    image = await read_image(fetched)
+    found = state.holding(image.hash.hex())
+    there = "" if found is None else "the device already holds the image"
+    if found is not None and found.active:
+        there = "the image already runs" + ("" if found.confirmed else ", on test")
+    return _Chosen(fetched, image.hash.hex(), image.version, there)
+
+
+def _is_older(version: str, than: str) -> bool:
+    try:
+        return parse_version(version) < parse_version(than)
+    except ImageInvalid:
+        return False
 
 
 class FirmwareTest:
-    """Have the next boot try the image that was uploaded."""
+    """Have the next boot try every image that was uploaded."""
 
     after_restart = AfterRestart.REPEAT
 
     async def perform(self, call: Call, reach: Reach) -> StepOutcome:
-        image_hash = _remembered(call, "image_hash")
-        if not image_hash:
+        hashes = [each.image_hash for each in uploads_of(call.memory) if each.image_hash]
+        if not hashes:
             return StepDone(note="nothing was uploaded")
         try:
-            state = await _look(call, reach)
-            found = state.holding(image_hash)
-            if found is not None and found.active:
-                return StepDone(note="the image already runs")
-            if found is not None and found.pending:
-                return StepDone(note="the next boot already tries the image")
-            if found is None and _lists_hashes(state):
-                raise _Stop("image_refused", "the device does not hold the image")
-            answer = await reach.ask_device(
-                TestFirmware(image_hash), call.timeout_s, reach.progress
-            )
-        except _Stop as stop:
+            notes = [await self._test(image_hash, call, reach) for image_hash in hashes]
+        except Stop as stop:
             return stop.outcome
+        return StepDone(note="; ".join(dict.fromkeys(note for note in notes if note)))
+
+    async def _test(self, image_hash: str, call: Call, reach: Reach) -> str:
+        """Mark one image; returns why that was not needed."""
+        state = await look(call, reach)
+        found = state.holding(image_hash)
+        if found is not None and found.active:
+            return "the image already runs"
+        if found is not None and found.pending:
+            return "the next boot already tries the image"
+        if found is None and lists_hashes(state):
+            raise Stop("image_refused", "the device does not hold the image")
+        if not state.has_test:
+            return "the device boots the newest image by itself"
+        request = TestFirmware(image_hash)
+        answer = await reach.ask_device(request, call.timeout_s, reach.progress)
         if isinstance(answer, Refused):
             if answer.code == "verb_unsupported":
-                return StepDone(note="the device boots the newest image by itself")
-            return StepRefused(answer.code, answer.text)
-        return StepDone()
+                return "the device boots the newest image by itself"
+            raise Stop(answer.code, answer.text)
+        return ""
 
 
 class FirmwareVerify:
-    """Read back what runs: the image that was uploaded, of the version the job names."""
+    """Read back what runs: the images that were uploaded, of the version the job names."""
 
     after_restart = AfterRestart.REPEAT
 
     async def perform(self, call: Call, reach: Reach) -> StepOutcome:
-        wanted = call.parameters.get("version")
+        wanted, asked = call.parameters.get("version"), call.parameters.get("image")
+        uploads = uploads_of(call.memory)
+        image = asked if isinstance(asked, int) else uploads[0].image
         try:
-            state = await _settled(call, reach)
-            active = _active(state)
-            _check_image(call, active)
-            if wanted is None and state.takes == "any" and not _remembered(call, "version"):
+            state = await settled(call, reach)
+            running = [active_of(state, each.image) for each in uploads]
+            for uploaded, active in zip(uploads, running, strict=True):
+                check_image(uploaded, active)
+            if wanted is None and state.takes == "any" and not uploads[0].version:
                 text = "this device's files do not say their version: give the step a `version`"
                 raise StepInvalid(text)
-            if wanted is not None and not _same_version(active.version, str(wanted)):
+            active = active_of(state, image)
+            if wanted is not None and not same_version(active.version, str(wanted)):
                 text = f"{active.version} runs on the device, not {wanted}"
-                raise _Stop("version_mismatch", text)
-        except _Stop as stop:
+                raise Stop("version_mismatch", text)
+        except Stop as stop:
             return stop.outcome
-        return StepDone(_about(active))
+        return StepDone(about_all(running if asked is None else [active]))
 
 
 class FirmwareConfirm:
-    """Keep the running image for good; never another than the one that was uploaded."""
+    """Keep the running images for good; never others than those that were uploaded."""
 
     after_restart = AfterRestart.REPEAT
 
     async def perform(self, call: Call, reach: Reach) -> StepOutcome:
+        uploads = uploads_of(call.memory)
         try:
-            active = _active(await _look(call, reach))
-            _check_image(call, active)
-            if active.confirmed:
-                return StepDone(_about(active), note="the image was already confirmed")
-            answer = await reach.ask_device(ConfirmFirmware(), call.timeout_s, reach.progress)
-            if isinstance(answer, Refused):
-                if answer.code == "verb_unsupported":
-                    return StepDone(_about(active), note="the device keeps images by itself")
-                raise _Stop(answer.code, answer.text)
-            active = _active(await _look(call, reach))
-            _check_image(call, active)
-            if not active.confirmed:
-                raise _Stop("device_refused", "the device took the confirmation and kept nothing")
-        except _Stop as stop:
+            running = _running(call.memory, await look(call, reach))
+            if all(active.confirmed for active in running):
+                return StepDone(about_all(running), note="the image was already confirmed")
+            for active in running:
+                # The application's image is the one that confirms itself: all firmware knows that.
+                request = ConfirmFirmware(active.image_hash if active.image else "")
+                if active.confirmed:
+                    continue
+                answer = await reach.ask_device(request, call.timeout_s, reach.progress)
+                if isinstance(answer, Refused):
+                    if answer.code == "verb_unsupported":
+                        return StepDone(
+                            about_all(running), note="the device keeps images by itself"
+                        )
+                    raise Stop(answer.code, answer.text)
+            running = _running(call.memory, await look(call, reach))
+            for uploaded, active in zip(uploads, running, strict=True):
+                if not active.confirmed:
+                    text = f"{uploaded.label}the device took the confirmation and kept nothing"
+                    raise Stop("device_refused", text)
+        except Stop as stop:
             return stop.outcome
-        return StepDone(_about(active))
+        return StepDone(about_all(running))
+
+
+def _running(memory: Mapping[str, JsonValue], state: FirmwareState) -> list[FirmwareImage]:
+    """What runs of each uploaded image, being that image. Raises Stop."""
+    running = []
+    for uploaded in uploads_of(memory):
+        active = active_of(state, uploaded.image)
+        check_image(uploaded, active)
+        running.append(active)
+    return running
 
 
 class FirmwareRollback:
-    """Return to the image before: choose it, restart if need be, and read back that it runs."""
+    """Return to the images before: choose them, restart if need be, read back that they run."""
 
     after_restart = AfterRestart.REPEAT
 
     async def perform(self, call: Call, reach: Reach) -> StepOutcome:
         try:
             return await self._roll_back(call, reach)
-        except _Stop as stop:
+        except Stop as stop:
             return stop.outcome
 
     async def _roll_back(self, call: Call, reach: Reach) -> StepDone:
-        before = _active(await _look(call, reach))
-        previous = _remembered(call, "previous_hash")
-        if previous and before.image_hash == previous and before.confirmed:
-            return StepDone(_about(before), note="the image before runs already")
-        uploaded = _remembered(call, "image_hash")
-        if uploaded and before.image_hash and before.image_hash != uploaded and before.confirmed:
-            return StepDone(_about(before), note="the new image never ran")
-        answer = await _ask(reach, RollbackFirmware(), call.timeout_s)
-        result = answer.result if isinstance(answer.result, Mapping) else {}
-        if result.get("reset_needed"):
-            await _ask(reach, Reset(), call.timeout_s)
-        await self._until_online(call, reach)
-        after = _active(await _settled(call, reach, going_away=before))
-        if after.image_hash == before.image_hash and after.version == before.version:
-            raise _Stop("device_refused", f"{after.version} still runs after the rollback")
-        return StepDone(_about(after))
-
-    async def _until_online(self, call: Call, reach: Reach) -> None:
-        until_ms = reach.now_ms() + int(call.timeout_s * 1000)
-        while True:
-            try:
-                await reach.ask_device(Probe(), PROBE_WITHIN_S, reach.progress)
-            except (DeviceUnreachable, ReplyGarbled):
-                if reach.now_ms() >= until_ms:
-                    raise
-                await reach.sleep(LOOK_EVERY_S)
+        state = await look(call, reach)
+        leaving, staying, note = [], [], ""
+        for uploaded in uploads_of(call.memory):
+            before = active_of(state, uploaded.image)
+            previous, ours = uploaded.previous_hash, uploaded.image_hash
+            if previous and before.image_hash == previous and before.confirmed:
+                note = "the image before runs already"
+            elif ours and before.image_hash and before.image_hash != ours and before.confirmed:
+                note = "the new image never ran"
             else:
-                return
-
-
-async def _ask(
-    reach: Reach, request: DeviceRequest, timeout_s: float, on_progress: object = None
-) -> Answered:
-    tell = on_progress if callable(on_progress) else reach.progress
-    answer = await reach.ask_device(request, timeout_s, tell)
-    if isinstance(answer, Refused):
-        raise _Stop(answer.code, answer.text)
-    return answer
-
-
-async def _look(call: Call, reach: Reach) -> FirmwareState:
-    answer = await _ask(reach, ReadFirmware(), call.timeout_s)
-    if answer.firmware is None:
-        raise StepInvalid("the device's driver cannot read firmware", "verb_unsupported")
-    return answer.firmware
-
-
-async def _settled(
-    call: Call, reach: Reach, going_away: FirmwareImage | None = None
-) -> FirmwareState:
-    """Look until no swap waits any more: before that, the device has not restarted yet."""
-    until_ms = reach.now_ms() + int(min(SETTLE_S, call.timeout_s) * 1000)
-    while True:
-        state = await _look(call, reach)
-        is_same = (
-            going_away is not None
-            and state.active is not None
-            and state.active.image_hash == going_away.image_hash
-        )
-        waits = any(image.pending and not image.active for image in state.images) or is_same
-        if not waits or reach.now_ms() >= until_ms:
-            return state
-        await reach.sleep(LOOK_EVERY_S)
-
-
-def _active(state: FirmwareState) -> FirmwareImage:
-    if state.active is None:
-        raise _Stop("version_mismatch", "the device lists no running image")
-    return state.active
-
-
-def _check_image(call: Call, active: FirmwareImage) -> None:
-    """Is what runs the image that was uploaded? Without an upload there is nothing to compare."""
-    wanted = _remembered(call, "image_hash")
-    version, before = _remembered(call, "version"), _remembered(call, "previous_version")
-    if wanted and active.image_hash:
-        if active.image_hash == wanted:
-            return
-        is_old = active.image_hash == _remembered(call, "previous_hash")
-    elif version:
-        if _same_version(active.version, version):
-            return
-        is_old = _same_version(active.version, before)
-    else:
-        return
-    if is_old:
-        raise _Stop("rolled_back", f"the device runs {active.version} again, not {version}")
-    raise _Stop("version_mismatch", f"another image runs: {active.version}, not {version}")
-
-
-def _identify(fetched: FetchedArtifact, state: FirmwareState) -> tuple[str, str]:
-    """Hash and version of an image that was checked before its first byte is sent."""
-    if state.takes == "any":
-        return "", ""
-    try:
-        image = parse_image(Path(fetched.path).read_bytes())
-    except ImageInvalid as error:
-        raise _Stop("image_invalid", str(error)) from error
-    return image.hash.hex(), image.version
-
-
-def _already_there(state: FirmwareState, image_hash: str, version: str) -> str:
-    """Why nothing needs to be uploaded; empty when it does."""
-    active = state.active
-    if state.takes == "any" and version and active and _same_version(active.version, version):
-        return "the version already runs"
-    found = state.holding(image_hash) if image_hash else None
-    if found is None:
-        return ""
-    if found.active:
-        return "the image already runs" + ("" if found.confirmed else ", on test")
-    return "the device already holds the image"
-
-
-def _memory(
-    fetched: FetchedArtifact,
-    image_hash: str,
-    version: str,
-    state: FirmwareState,
-    earlier: Mapping[str, JsonValue],
-) -> dict[str, JsonValue]:
-    """What later verbs compare with. A second look must not take the new image for the old one."""
-    memory: dict[str, JsonValue] = {
-        "image_hash": image_hash,
-        "version": version,
-        "sha256": fetched.sha256,
-    }
-    active = state.active
-    if active is not None and (not image_hash or active.image_hash != image_hash):
-        memory |= {"previous_hash": active.image_hash, "previous_version": active.version}
-    elif "previous_hash" in earlier:
-        memory |= {key: earlier[key] for key in ("previous_hash", "previous_version")}
-    return memory
-
-
-def _remembered(call: Call, key: str) -> str:
-    value = call.memory.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _lists_hashes(state: FirmwareState) -> bool:
-    return all(image.image_hash for image in state.images)
-
-
-def _same_version(one: str, other: str) -> bool:
-    """As images count: 1.2.3 is 1.2.3.0 and 1.2.3+0; other words must be the same."""
-    try:
-        return parse_version(one) == parse_version(other)
-    except ImageInvalid:
-        return one.strip() == other.strip()
-
-
-def _facts(image_hash: str, version: str) -> dict[str, JsonValue]:
-    return {"version": version, "hash": image_hash}
-
-
-def _about(image: FirmwareImage) -> dict[str, JsonValue]:
-    return {**_facts(image.image_hash, image.version), "confirmed": image.confirmed}
+                leaving.append(before)
+                continue
+            staying.append(before)
+        if not leaving:
+            return StepDone(about_all(staying), note=note)
+        is_reset_needed = False
+        for before in leaving:
+            answer = await ask(reach, RollbackFirmware(before.image), call.timeout_s)
+            result = answer.result if isinstance(answer.result, Mapping) else {}
+            is_reset_needed |= bool(result.get("reset_needed"))
+        if is_reset_needed:
+            await ask(reach, Reset(), call.timeout_s)
+        await until_online(call, reach)
+        state = await settled(call, reach, going_away=tuple(leaving))
+        after = [active_of(state, uploaded.image) for uploaded in uploads_of(call.memory)]
+        for before in leaving:
+            now = active_of(state, before.image)
+            if now.image_hash == before.image_hash and now.version == before.version:
+                raise Stop("device_refused", f"{now.version} still runs after the rollback")
+        return StepDone(about_all(after))
 
 
 ACTIONS: Final[dict[str, Action]] = {
@@ -349,4 +344,5 @@ ACTIONS: Final[dict[str, Action]] = {
     "firmware.verify": FirmwareVerify(),
     "firmware.confirm": FirmwareConfirm(),
     "firmware.rollback": FirmwareRollback(),
+    "firmware.recover": FirmwareRecover(),
 }

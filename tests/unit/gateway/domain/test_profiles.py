@@ -6,6 +6,7 @@ import pytest
 from pydantic import JsonValue
 
 from contract.documents import DocumentInvalid, load
+from contract.template_dialect import TemplateError, evaluate
 from gateway.domain.profile_messages import (
     Accepted,
     Declined,
@@ -14,7 +15,7 @@ from gateway.domain.profile_messages import (
     payload_of,
     request_of,
 )
-from gateway.domain.profiles import Profile
+from gateway.domain.profiles import Exchange, Profile, matches
 
 FOLDER = Path(__file__).parents[4] / "configs" / "profiles"
 PROFILES = [p for p in sorted(FOLDER.glob("*.yaml")) if "driver: modbus" not in p.read_text()]
@@ -40,7 +41,7 @@ def test_every_shipped_profile_is_valid_and_named_after_its_file(path):
 def test_an_exchange_takes_from_the_profile_what_it_leaves_out():
     profile = load((FOLDER / "roundsman_demo.yaml").read_text(), Profile, "demo")
     read = profile.command("read")
-    assert read is not None
+    assert isinstance(read, Exchange)
     assert request_of(read, scope(command="read", parameters={"point": "t", "id": "x"})) == (
         "dev/d1/cmd",
         b'{"point":"t","id":"r1","command":"read"}',
@@ -63,7 +64,7 @@ def test_only_the_matching_message_is_the_answer():
 def test_text_payloads_and_any_message_as_answer():
     profile = load(PLAIN, Profile, "plain")
     state = profile.command("state")
-    assert state is not None and state.reply is not None
+    assert isinstance(state, Exchange) and state.reply is not None
     assert profile.command("other") is None
     assert request_of(state, scope(vars=dict(profile.vars))) == ("tele/d1/get", b"?")
     assert answer_in(state.reply, scope(), "on") == Accepted("on")
@@ -94,8 +95,56 @@ def test_payloads_are_json_where_they_can_be():
         ("  broken: {topic: '{{ oops'}", "commands.broken"),
         ("  broken: {reply: {topic: r, match: 'a =='}}", "match"),
         ("  broken: {topick: x}", "topic"),
+        ("  broken: {set: {relay: true}}", "cannot be written"),
     ],
 )
 def test_a_wrong_profile_is_named_with_its_place(line, message):
     with pytest.raises(DocumentInvalid, match=message):
         load(f"{PLAIN}{line}\n", Profile, "plain.yaml")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "topic", "is_so"),
+    [
+        ("a/b", "a/b", True),
+        ("a/b", "a/c", False),
+        ("a/+", "a/b", True),
+        ("a/+", "a/b/c", False),
+        ("a/+/c", "a/b/c", True),
+        ("a/#", "a/b/c", True),
+        ("a/#", "b/a", False),
+        ("+/b", "/b", True),
+        ("a/+", "a", False),
+    ],
+)
+def test_topics_are_matched_as_brokers_do(wanted, topic, is_so):
+    assert matches(wanted, topic) is is_so
+
+
+def test_filters_that_another_one_covers_are_left_out():
+    """Overlapping subscriptions bring a message once or twice, as the broker likes."""
+    tasmota = load((FOLDER / "tasmota.yaml").read_text(), Profile, "tasmota")
+    filters = tasmota.filters({"device": "plug", "vars": tasmota.vars})
+    assert filters == ["stat/plug/+", "tele/plug/LWT"]
+
+
+@pytest.mark.parametrize("command", ["#", "a/+", "", "x" * 70_000])
+def test_a_parameter_brings_in_no_topic_that_cannot_be_published_on(command):
+    tasmota = load((FOLDER / "tasmota.yaml").read_text(), Profile, "tasmota")
+    send = tasmota.command("send")
+    assert isinstance(send, Exchange)
+    seen = scope(vars=dict(tasmota.vars), parameters={"command": command})
+    if command:
+        with pytest.raises(TemplateError):
+            request_of(send, seen)
+    else:
+        assert request_of(send, seen) == ("cmnd/d1/", b"")
+
+
+def test_the_version_of_tasmota_is_without_its_build_except_on_the_way_there():
+    read = load((FOLDER / "tasmota.yaml").read_text(), Profile, "tasmota").firmware.read
+    found = {
+        said: evaluate(read.version, {"result": {"Version": said}})
+        for said in ("14.4.1(release-nspanel)", "14.4.1(minimal)")
+    }
+    assert list(found.values()) == ["14.4.1", "14.4.1(minimal)"]
