@@ -107,7 +107,7 @@ def test_a_refused_profile_leaves_the_old_one_at_work(rig: Rig):
     assert held(rig, "north") == {}
     assert rig.finish(rig.start(command_job("echo", steps=[ask("echo")])), "succeeded")
     assert not list((north.data_dir / "profiles").iterdir())
-    lines = [line.text for line in rig.client.runs.logs(refused.id)]
+    lines = [line.text for line in rig.client.runs.log(refused.id)]
     assert any("topik" in line for line in lines)
 
 
