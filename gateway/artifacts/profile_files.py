@@ -8,6 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from gateway.folders import make_folder, sync_names
+
 SUFFIX: Final = ".yaml"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 
@@ -45,29 +47,22 @@ class ProfileFiles:
 
     def write(self, name: str, data: bytes) -> ProfileFile:
         """Put it in the place of the one before; a stop at any moment leaves one of the two."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         beside = self._path(name).with_suffix(".new")
         with beside.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(self._path(name))
-        self._sync()
+        sync_names(self.folder)
         return _about(data)
 
     def remove(self, name: str) -> None:
         self._path(name).unlink(missing_ok=True)
-        self._sync()
+        sync_names(self.folder)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}{SUFFIX}"
-
-    def _sync(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _about(data: bytes) -> ProfileFile:

@@ -20,6 +20,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from gateway import crash_points
 from gateway.errors import SettingsInvalid, StorageFull
+from gateway.folders import make_folder
 from gateway.journal.in_hand import InHand
 from gateway.journal.sealing import Sealer
 
@@ -219,7 +220,7 @@ def open_database(folder: Path, inline: bool = False) -> Database:
     when another process has it, or the folder cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise SettingsInvalid(f"data_dir: {folder} cannot be used: {error.strerror}") from error
