@@ -28,7 +28,7 @@ from gateway.artifacts.serve import ArtifactServer
 from gateway.cloud_link.calls import Calls
 from gateway.cloud_link.link import CloudLink
 from gateway.cloud_link.receiver import Listeners, Receiver
-from gateway.cloud_link.sender import Sender
+from gateway.cloud_link.sender import DEFAULT_BACKLOG_PER_S, Sender
 from gateway.cloud_link.session import BrokerAddress, MqttConnector
 from gateway.cloud_link.wire import Connector, LinkState
 from gateway.deployed_profiles import Judge, ProfileKeeper
@@ -42,6 +42,7 @@ from gateway.journal.database import Database, open_database
 from gateway.logs import Log
 from gateway.plugins import PlugIns
 from gateway.runner.buses import Buses
+from gateway.runner.collector import Collector
 from gateway.runner.devices import Device, DeviceHandle
 from gateway.runner.reach import Artifacts, Outside
 from gateway.runner.replies import Replies
@@ -108,6 +109,7 @@ class Gateway:
         buses: Buses | None = None,
         profiles: ProfileKeeper | None = None,
         token: str | None = None,
+        backlog_per_s: int = DEFAULT_BACKLOG_PER_S,
     ) -> None:
         self._profiles = profiles
         self._journal = journal
@@ -117,7 +119,14 @@ class Gateway:
         self._handles = {d.id: DeviceHandle(d, buses, chance.clock) for d in devices}
         self.state = LinkState(address, identity.journal, chance.word())
         self.calls = Calls(self.state, lambda: chance.clock().mono)
-        self.sender = Sender(journal, self.state, lambda: chance.clock().mono, self._health)
+        self.sender = Sender(
+            journal,
+            self.state,
+            lambda: chance.clock().mono,
+            self._health,
+            lambda: chance.clock().wall,
+            backlog_per_s,
+        )
         self.supervisor = Supervisor(
             Shop(
                 journal=journal,
@@ -134,6 +143,15 @@ class Gateway:
                 replies=Replies(outside.messages),
             ),
             self._handles,
+        )
+        self.collector = Collector(
+            self._handles,
+            buses,
+            journal,
+            chance.clock,
+            self._stream,
+            self.sender.wake,
+            self.supervisor.is_at_work,
         )
         listeners = Listeners(
             on_work=self.supervisor.wake,
@@ -289,6 +307,7 @@ async def _main(
             buses,
             keeper,
             token,
+            settings.journal.backlog_per_s,
         )
         log.info(
             "gateway started",
@@ -318,6 +337,8 @@ async def _serve(
             ]
             if messages is not None:
                 running.append(loops.create_task(messages.run(), name="transports.mqtt"))
+            if gateway.collector.has_work:
+                running.append(loops.create_task(gateway.collector.run(), name="runner.collector"))
             for name, loop in surroundings.loops.items():
                 running.append(loops.create_task(loop(), name=f"drivers.{name}"))
             await stopping.wait()
@@ -434,6 +455,7 @@ def _device(device: DeviceSettings, surroundings: Surroundings) -> Device:
         takes_turns=kind is not None and kind.takes_turns,
         patience_ms=None if device.sleepy else round(device.patience.total_seconds() * 1000),
         problem=problem,
+        collects=device.collects(surroundings),
     )
 
 

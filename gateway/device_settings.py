@@ -15,9 +15,11 @@ from contract.documents import DocumentInvalid, load
 from contract.durations import Duration, parse_duration
 from contract.ids import Id
 from contract.plugins import PlugInBroken
-from gateway.drivers.base import Bus, DriverKind
+from gateway.collect_settings import Collect, collects
+from gateway.drivers.base import Bus, DriverKind, Surroundings
 from gateway.drivers.registry import Drivers
 from gateway.errors import SettingsInvalid
+from gateway.runner.collects import Collects
 
 PATIENCE: Final = parse_duration("30s")
 BY_ID: Final = Path("/dev/serial/by-id")
@@ -44,6 +46,9 @@ class DeviceSettings(BaseModel):
     sleepy: bool = Field(
         default=False, description="the device sleeps: tasks wait for it as long as they may"
     )
+    collect: list[Collect] = Field(
+        default_factory=list, max_length=50, description="its state, asked or heard in a schedule"
+    )
 
     @property
     def options(self) -> BaseModel | None:
@@ -60,6 +65,13 @@ class DeviceSettings(BaseModel):
         if self.kind is None or self.kind.profile is None:
             return None
         return cast(str, getattr(self, "profile"))  # noqa: B009 (the driver's own key)
+
+    def collects(self, surroundings: Surroundings) -> tuple[Collects, ...]:
+        """What is collected of its state; nothing where its driver cannot be loaded."""
+        kind, options = self.kind, self.options
+        if kind is None:
+            return ()
+        return tuple(collects(each, self.id, kind, options, surroundings) for each in self.collect)
 
     @property
     def shares(self) -> Bus | None:
@@ -116,6 +128,9 @@ def check_devices(devices: Iterable[DeviceSettings]) -> None:
         if device.id in ids:
             raise ValueError(f"devices: `{device.id}` stands twice")
         ids.add(device.id)
+        kind = device.kind
+        if kind is not None and kind.listen is None and any(c.published for c in device.collect):
+            raise ValueError(f"devices: `{device.id}`: what {device.driver} says is not published")
         bus = device.shares
         if bus is not None:
             neighbours = on_bus.setdefault(bus.name, [])

@@ -21,6 +21,7 @@ from pydantic import (
 from contract.documents import DocumentInvalid, load, load_value
 from contract.durations import parse_duration
 from contract.ids import DEFAULT_ORG, Id
+from gateway.cloud_link.sender import DEFAULT_BACKLOG_PER_S
 from gateway.device_settings import DeviceSettings, check_devices, device_union, drivers_named
 from gateway.drivers.registry import Drivers
 from gateway.errors import SettingsInvalid
@@ -155,6 +156,13 @@ class Journal(Section):
         default=DEFAULT_MAX_BYTES,
         ge=1_000_000,
         description="of the journal on disk; beyond that log lines and device states go",
+    )
+    backlog_per_s: int = Field(
+        default=DEFAULT_BACKLOG_PER_S,
+        ge=1,
+        le=100_000,
+        description="device states of the time without a connection that are sent in a second, "
+        "behind what is live",
     )
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from contract.template_dialect import TemplateError, TemplateFailed, evaluate, is_true, render
-from gateway.domain.profiles import Exchange, Progress, Reply
+from gateway.domain.profiles import Exchange, Progress, Reply, Told
 
 Scope = Mapping[str, JsonValue]
 
@@ -102,6 +102,22 @@ def news_in(progress: Progress, scope: Scope, payload: JsonValue) -> News | None
         end = Declined(_said(progress.code, seen), text)
     number = float(percent) if isinstance(percent, int | float) else None
     return News(number, _said(progress.note, seen), end)
+
+
+def values_told(told: Told, scope: Scope) -> dict[str, JsonValue]:
+    """The values by name in a message of a device's state; what is not in it is left out."""
+    if not holds(told.match, scope):
+        return {}
+    if isinstance(told.values, str):
+        found = _found(told.values, scope)
+        return found if isinstance(found, dict) else {}
+    values: dict[str, JsonValue] = {}
+    for name, expression in told.values.items():
+        try:
+            values[name] = evaluate(expression, scope)
+        except TemplateError:
+            continue
+    return values
 
 
 def holds(expression: str, scope: Scope) -> bool:

@@ -284,6 +284,19 @@ class ResetVerb(Section):
     down_within: Duration = Field(default="5s", validate_default=True)
 
 
+class Told(Section):
+    """What the device publishes of its state. Expressions see `payload` and `topic`.
+
+    A value that is not in a message is left out.
+    """
+
+    topic: Template = Field(description="topic filter; `+` stands for one level, `#` for the rest")
+    match: Expression = Field(default="true", description="true for messages that tell it")
+    values: Expression | dict[Annotated[str, Field(min_length=1, max_length=128)], Expression] = (
+        Field(default="payload", description="values by name, or one expression: an object")
+    )
+
+
 class Profile(Section):
     """One family of MQTT devices."""
 
@@ -305,6 +318,9 @@ class Profile(Section):
     )
     firmware: Firmware | None = None
     certificate: Certificates | None = None
+    state: tuple[Told, ...] = Field(
+        default=(), description="what it publishes of its state, collected where settings say so"
+    )
     log: Template | None = Field(default=None, description="topic whose messages are log lines")
     # By id, each beside the exchange that is meant.
     _completed: dict[int, tuple[Exchange, Exchange]] = PrivateAttr(default_factory=dict)

@@ -21,6 +21,7 @@ from gateway.drivers.base import (
     DriverKind,
     OnDeviceLog,
     OnProgress,
+    OnValues,
     Probe,
     ReadPoints,
     Refused,
@@ -299,9 +300,7 @@ def _bus(options: LineJsonOptions) -> Bus:
     return Bus(f"serial:{options.port}", f"address {options.address}", manners)
 
 
-def _make(
-    device: str, options: LineJsonOptions, surroundings: Surroundings, on_log: OnDeviceLog
-) -> LineJsonDriver:
+def _line(options: LineJsonOptions, surroundings: Surroundings) -> LineJsonLine:
     name = _bus(options).name
 
     def make_line() -> LineJsonLine:
@@ -316,7 +315,39 @@ def _make(
         prefix = surroundings.new_id()
         return LineJsonLine(name, port, surroundings.turns, prefix, options.baud / 10)
 
-    return LineJsonDriver(device, options, surroundings.share(name, make_line), on_log)
+    return surroundings.share(name, make_line)
+
+
+def _make(
+    device: str, options: LineJsonOptions, surroundings: Surroundings, on_log: OnDeviceLog
+) -> LineJsonDriver:
+    return LineJsonDriver(device, options, _line(options, surroundings), on_log)
+
+
+class _Listening:
+    """The values in what one address says unasked; its log lines are no state."""
+
+    def __init__(self, address: str, line: LineJsonLine, on_values: OnValues) -> None:
+        self._address = address
+        self._line = line
+        self._on_values = on_values
+
+    async def keep(self) -> None:
+        await self._line.listen(self._address, self._heard)
+
+    async def close(self) -> None:
+        await self._line.listen_no_more(self._address)
+
+    def _heard(self, event: Event) -> None:
+        values = plain(dict(event.values))
+        if event.event != "log" and isinstance(values, dict) and values:
+            self._on_values(values)
+
+
+def _listen(
+    device: str, options: LineJsonOptions, surroundings: Surroundings, on_values: OnValues
+) -> _Listening:
+    return _Listening(options.address, _line(options, surroundings), on_values)
 
 
 def _address(options: LineJsonOptions) -> str:
@@ -330,4 +361,5 @@ KIND: Final = DriverKind(
     address=_address,
     bus=_bus,
     takes_turns=True,
+    listen=_listen,
 )

@@ -32,6 +32,7 @@ from gateway.drivers.base import (
     MakeCsr,
     OnDeviceLog,
     OnProgress,
+    OnValues,
     Probe,
     ReadCertificate,
     ReadFirmware,
@@ -53,6 +54,7 @@ from gateway.transports.mqtt_conversation import (
     Conversation,
     NotSaid,
 )
+from gateway.transports.mqtt_state import MqttState
 from gateway.transports.mqtt_update import Update
 
 LOOK_AGAIN_S: Final = 0.25
@@ -442,6 +444,17 @@ def _make(
     )
 
 
+def _listen(
+    device: str, options: MqttOptions, surroundings: Surroundings, on_values: OnValues
+) -> MqttState:
+    profile, messages = surroundings.profiles.get(options.profile), surroundings.messages
+    if not isinstance(profile, Profile) or messages is None:
+        raise DeviceUnreachable(f"no profile `{options.profile}`, or no local broker")
+    if not profile.state:
+        raise SettingsInvalid(f"device {device}: profile {profile.name} has no `state` to hear")
+    return MqttState(device, profile, options.vars, messages, on_values)
+
+
 KIND: Final = DriverKind(
     options=MqttOptions,
     make=_make,
@@ -450,4 +463,5 @@ KIND: Final = DriverKind(
     profile=Profile,
     needs_broker=True,
     keeps_open=True,
+    listen=_listen,
 )

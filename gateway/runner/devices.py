@@ -1,8 +1,8 @@
 """The devices of this gateway: each with a driver, opened when needed, and its link's state."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,6 +25,7 @@ from gateway.drivers.base import (
 from gateway.errors import DeviceUnreachable, GatewayError, PortUnavailable
 from gateway.logs import Log
 from gateway.runner.buses import Buses
+from gateway.runner.collects import Collects
 
 OPEN_WITHIN_S: Final = 15.0
 LINES_KEPT: Final = 200
@@ -54,11 +55,12 @@ class Device:
     patience_ms: int | None = 30_000
     keeps_open: bool = False
     takes_turns: bool = False
+    collects: tuple[Collects, ...] = ()
     problem: Callable[[], str] = str
 
 
 class DeviceHandle:
-    """One device, used by one worker at a time."""
+    """One device, used by one worker at a time; its state is collected when none uses it."""
 
     def __init__(self, device: Device, buses: Buses, clock: Callable[[], Instant]) -> None:
         self.device = device
@@ -71,6 +73,18 @@ class DeviceHandle:
         self._lines: list[str] = []
         self.lines_dropped = 0
         self._is_stale = False
+        self._users = 0
+        # Done when the collection that is under way has ended.
+        self._collected: asyncio.Future[None] | None = None
+
+    @property
+    def is_away(self) -> bool:
+        """The device itself has said that it is not there."""
+        return self._driver is not None and self._driver.is_away
+
+    @property
+    def is_in_use(self) -> bool:
+        return self._users > 0 or self._collected is not None
 
     @property
     def bus(self) -> str:
@@ -83,7 +97,7 @@ class DeviceHandle:
 
     async def open(self, within_s: float = OPEN_WITHIN_S) -> None:
         """Open the link if it is not. Raises DeviceUnreachable."""
-        async with self._turn(within_s):
+        async with self._used(), self._turn(within_s):
             if self._driver is not None and self._driver.is_away:
                 await self._lost()
             await self._open(within_s)
@@ -96,6 +110,48 @@ class DeviceHandle:
         on_sent: Callable[[], None],
     ) -> Answered | Refused:
         """One exchange, the bus held. Raises what `Driver.perform` raises."""
+        async with self._used():
+            return await self._ask(request, timeout_s, on_progress, on_sent)
+
+    async def collect(
+        self, request: DeviceRequest, timeout_s: float, *, rests: bool
+    ) -> Answered | Refused:
+        """An exchange that no task asked for; workers wait until it has ended.
+
+        With `rests` the link is closed afterwards. Only while `is_in_use` is false. Raises what
+        `Driver.perform` raises, and DeviceUnreachable when the answer does not come in time.
+        """
+        assert not self.is_in_use, "the device is used"
+        self._collected = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout_s + OPEN_WITHIN_S):
+                return await self._ask(request, timeout_s, lambda *_: None, lambda: None)
+        except TimeoutError:
+            await self._lost()
+            raise DeviceUnreachable("the device did not answer") from None
+        finally:
+            if rests and not (self.device.keeps_open and self.is_open):
+                await self.close()
+            self._collected.set_result(None)
+            self._collected = None
+
+    @asynccontextmanager
+    async def _used(self) -> AsyncIterator[None]:
+        while self._collected is not None:
+            await asyncio.shield(self._collected)
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+
+    async def _ask(
+        self,
+        request: DeviceRequest,
+        timeout_s: float,
+        on_progress: OnProgress,
+        on_sent: Callable[[], None],
+    ) -> Answered | Refused:
         async with self._turn(timeout_s):
             driver = await self._open(min(timeout_s, OPEN_WITHIN_S))
             on_sent()
@@ -132,8 +188,9 @@ class DeviceHandle:
 
     async def rest(self) -> None:
         """There is no work: let go of the line, if there is one."""
-        if not (self.device.keeps_open and self.is_open):
-            await self.close()
+        async with self._used():
+            if not (self.device.keeps_open and self.is_open):
+                await self.close()
 
     async def close(self) -> None:
         """Let go of the line; the next exchange opens it again."""

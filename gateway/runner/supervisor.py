@@ -66,6 +66,11 @@ class Supervisor:
                 if handle.has_link:
                     self.wake([device])
 
+    def is_at_work(self, lane: str) -> bool:
+        """Whether an attempt is being carried there."""
+        worker = self._workers.get(lane)
+        return worker is not None and worker.is_at_work
+
     def cancel(self, items: Iterable[tuple[str, CancelItem]]) -> None:
         """Cancels of attempts that a worker may hold."""
         for lane, item in items:

@@ -130,6 +130,11 @@ class Worker:
         """There may be more work."""
         self._more.set()
 
+    @property
+    def is_at_work(self) -> bool:
+        """An attempt is being carried, or about to be."""
+        return self._attempt is not None
+
     def cancel(self, item: CancelItem) -> bool:
         """Obey a cancel, if it is about the attempt that is being carried; says whether it is."""
         attempt = self._attempt

@@ -15,6 +15,7 @@ from gateway.errors import DeviceUnreachable, LineQuarantined, PortUnavailable
 from gateway.transports.base import ByteLink, Turns
 
 DRAIN_WITHIN_S: Final = 5.0
+LISTEN_WITHIN_S: Final = 5.0
 
 OnEvent = Callable[[Event], None]
 
@@ -56,6 +57,7 @@ class LineJsonLine:
         self._count = 0
         self._bytes_per_s = bytes_per_s
         self._members: dict[str, OnEvent] = {}
+        self._listeners: dict[str, OnEvent] = {}
         self._opening = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self._waiting: tuple[Request, asyncio.Future[Reply]] | None = None
@@ -77,8 +79,23 @@ class LineJsonLine:
         """A device is no longer used; the last one lets go of the port."""
         self._members.pop(address, None)
         async with self._opening:
-            if not self._members:  # nobody has joined meanwhile
+            if not self._members and not self._listeners:  # nobody has joined meanwhile
                 await self._close()
+
+    async def listen(self, address: str, on_event: OnEvent) -> None:
+        """Hear what a device says unasked, beside whoever uses it; opens the line if need be.
+
+        Raises DeviceUnreachable: no turn in time, or the line cannot be opened.
+        """
+        self._listeners[address] = on_event
+        if not self.is_open:
+            async with self._turns.hold(self.bus, LISTEN_WITHIN_S, address), self._opening:
+                await self._opened()
+
+    async def listen_no_more(self, address: str) -> None:
+        self._listeners.pop(address, None)
+        if address not in self._members:
+            await self.leave(address)
 
     async def exchange(self, request: Request, wait_s: float, turn_within_s: float) -> Reply | None:
         """Send once and wait for the reply; None when none came in time.
@@ -161,13 +178,15 @@ class LineJsonLine:
             case Reply():
                 self._take_reply(frame)
             case Event():
-                on_event = self._members.get(frame.sender)
-                if on_event is None:
+                known = (self._members.get(frame.sender), self._listeners.get(frame.sender))
+                heard = [on_event for on_event in known if on_event is not None]
+                if not heard:
                     self.counters.strangers += 1
                     return
                 self.counters.events += 1
                 self._turns.worked(self.bus)
-                on_event(frame)
+                for on_event in heard:
+                    on_event(frame)
 
     def _take_reply(self, frame: Reply) -> None:
         if self._waiting is not None:
