@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -44,6 +45,8 @@ FAILURES: Final[Mapping[Status, str]] = {
     Status.CANCELED: "interrupted",
     Status.REMOVED: "interrupted",
 }
+# An attempt takes progress every 2 s and drops what comes between: the newest is told then.
+TELL_EVERY_S: Final = 2.1
 PERCENT: Final = ("progress", "percent")
 _NUMBER: Final = re.compile(r"\s*([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%?\s*")
 
@@ -156,21 +159,27 @@ class AwsJobsDriver:
         something = asyncio.Event()
         unwatch = self._service.watch(self._thing, something.set)
         request.stop.on_asked(something.set)
-        version = 1
+        loop = asyncio.get_running_loop()
+        version, untold, tell_at_s = 1, False, loop.time() + TELL_EVERY_S
         try:
             while True:
                 something.clear()
                 newest = await self._service.find(self._thing, execution.job)
                 execution = newest or execution
                 if execution.version > version:
-                    version = execution.version
+                    version, untold = execution.version, True
+                    self._on_log(_line(execution))
+                if untold and loop.time() >= tell_at_s:
+                    untold, tell_at_s = False, loop.time() + TELL_EVERY_S
                     self._tell(execution, on_progress)
                 if execution.is_ended:
                     return execution
                 if request.stop.is_asked and execution.status is Status.QUEUED:
                     await self._end(execution, Status.CANCELED, force=False)
                     continue
-                await something.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(tell_at_s if untold else None):
+                        await something.wait()
         finally:
             unwatch()
 
@@ -188,7 +197,6 @@ class AwsJobsDriver:
 
     def _tell(self, execution: Execution, on_progress: OnProgress) -> None:
         said = _spoken(execution.details)
-        self._on_log(f"{execution.status} (version {execution.version}){said and ': '}{said}")
         percent = percent_in(execution.details)
         if percent is not None or said:
             on_progress(0.0 if percent is None else percent, said[:200])
@@ -212,6 +220,11 @@ def percent_in(details: Mapping[str, str]) -> float | None:
 
 def _spoken(details: Mapping[str, str]) -> str:
     return ", ".join(f"{key}={value}" for key, value in details.items() if key not in PERCENT)
+
+
+def _line(execution: Execution) -> str:
+    said = _spoken(execution.details)
+    return f"{execution.status} (version {execution.version}){said and ': '}{said}"
 
 
 def _words(execution: Execution) -> str:

@@ -96,6 +96,10 @@ class AwsJobsService:
     def add(self, thing: str) -> None:
         self._desks.setdefault(thing, _Desk(Thing(thing)))
 
+    def thing(self, name: str) -> Thing:
+        """The thing as it is now."""
+        return self._desks[name].thing
+
     def has_heard(self, thing: str) -> bool:
         """Whether the device has asked for anything since the gateway started."""
         return self._desks[thing].heard
@@ -240,7 +244,9 @@ class AwsJobsService:
         self._said.put_nowait(outgoing)
 
     async def _speak(self) -> None:
-        while True:
+        me = asyncio.current_task()
+        # Python 3.11's wait_for, in aiomqtt's publish, loses a cancel that comes with its answer.
+        while me is None or not me.cancelling():
             outgoing = await self._said.get()
             data = messages.encode(outgoing.body)
             try:
