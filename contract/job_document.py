@@ -424,29 +424,52 @@ def _offered(step: Step, step_id: str) -> OfferedStep:
 def _macro(step: Step) -> list[Step]:
     """A macro as its plain steps; `when`, `retry` and flags are handed to each of them."""
     parts = _MACROS[step.uses](step.with_)
+    named = [uses.partition(".")[2] for uses, _ in parts]
     return [
         step.model_copy(
             update={
-                "id": f"{step.id}_{uses.partition('.')[2]}" if step.id else None,
+                "id": f"{step.id}_{_numbered(named, place)}" if step.id else None,
                 "uses": uses,
                 "with_": parameters,
                 "expect": None,
             }
         )
-        for uses, parameters in parts
+        for place, (uses, parameters) in enumerate(parts)
     ]
+
+
+def _numbered(words: list[str], place: int) -> str:
+    """The word at a place, with a number from its second time on: upload, upload_2."""
+    before = words[:place].count(words[place])
+    return f"{words[place]}_{before + 1}" if before else words[place]
 
 
 Parts = list[tuple[str, dict[str, JsonValue]]]
 
 
 def _firmware_update(asked: Mapping[str, JsonValue]) -> Parts:
+    listed = asked.get("images")
+    images = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    images = images or [dict(asked)]
     return [
-        ("firmware.upload", {"artifact": asked["artifact"], **_given(asked, "version")}),
+        *(
+            (
+                "firmware.upload",
+                {
+                    "artifact": each["artifact"],
+                    **_given(each, "version"),
+                    **_given(each, "image"),
+                },
+            )
+            for each in images
+        ),
         ("firmware.test", {}),
         ("device.reset", {}),
         ("device.wait", {"until": "online", "timeout": asked.get("wait", "2m")}),
-        ("firmware.verify", _given(asked, "version")),
+        *(
+            ("firmware.verify", {**_given(each, "version"), **_given(each, "image")})
+            for each in images
+        ),
         ("firmware.confirm", {}),
     ]
 

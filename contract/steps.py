@@ -106,15 +106,23 @@ class DelegateParameters(Parameters):
     timeout: Timeout | Template | None = None
 
 
+ArtifactName = Annotated[str, Field(min_length=1, max_length=256)]
+SlotArtifacts = Annotated[dict[Literal["0", "1"], ArtifactName], Field(min_length=1)]
+ImageNumber = Annotated[int, Field(ge=0, le=15)]
+
+
 class UploadParameters(Parameters):
     """firmware.upload: bring an artifact onto the device, going on where the device says it is.
 
     `version` says what a file is that does not say it itself; a device that runs it needs none.
+    Where images run in place (direct XIP), `artifact` is an object with one for each slot, as in
+    `{"0": ..., "1": ...}`. `image` counts from 0, the application, where a device has several.
     """
 
-    artifact: str = Field(min_length=1, max_length=256)
+    artifact: ArtifactName | SlotArtifacts
     slot: int | Template | None = None
     version: str | None = None
+    image: ImageNumber | Template = 0
 
 
 class NoParameters(Parameters):
@@ -122,17 +130,54 @@ class NoParameters(Parameters):
 
 
 class VerifyParameters(Parameters):
-    """firmware.verify: read the running image back; its version must be this, if one is given."""
+    """firmware.verify: read the running image back; its version must be this, if one is given.
 
+    All images that were uploaded must run; `image` says which one's version is meant.
+    """
+
+    version: str | None = None
+    image: ImageNumber | Template | None = None
+
+
+class RecoverParameters(Parameters):
+    """firmware.recover: through the bootloader's serial recovery into the slot that runs.
+
+    A device whose application answers is restarted into recovery. There is no way back.
+    """
+
+    artifact: ArtifactName
+    version: str | None = None
+
+
+class ImageOfUpdate(Parameters):
+    """One of several images that are updated together."""
+
+    artifact: ArtifactName | SlotArtifacts
+    image: ImageNumber = 0
     version: str | None = None
 
 
 class UpdateParameters(Parameters):
-    """firmware.update: upload, test, reset, wait, verify and confirm, as one word."""
+    """firmware.update: upload, test, reset, wait, verify and confirm, as one word.
 
-    artifact: str = Field(min_length=1, max_length=256)
+    Either one `artifact`, or `images`: all of them are tried in one restart.
+    """
+
+    artifact: ArtifactName | SlotArtifacts | None = None
     version: str | None = None
+    images: Annotated[list[ImageOfUpdate], Field(max_length=16)] = Field(default_factory=list)
     wait: Timeout | Template = Field(default="2m")
+
+    @model_validator(mode="after")
+    def _check(self) -> "UpdateParameters":
+        if (self.artifact is None) == (not self.images):
+            raise ValueError("give `artifact` or `images`")
+        numbers = [each.image for each in self.images]
+        if len(set(numbers)) < len(numbers):
+            raise ValueError("each of `images` has another `image` number")
+        if self.images and self.version is not None:
+            raise ValueError("with `images`, each of them has its `version`")
+        return self
 
 
 Slot = Annotated[int, Field(ge=0, le=15)] | Template | None
@@ -474,6 +519,7 @@ _VERBS: Final = (
     Verb("firmware.verify", VerifyParameters, _R.REPEAT, "read back what runs"),
     Verb("firmware.confirm", NoParameters, _R.REPEAT, "keep the running image for good"),
     Verb("firmware.rollback", NoParameters, _R.REPEAT, "return to the image before"),
+    Verb("firmware.recover", RecoverParameters, _R.RESUME, "bring an image in by the bootloader"),
     Verb("firmware.update", UpdateParameters, _R.RESUME, "all of the above, in order", macro=True),
     Verb("certificate.request", CsrParameters, _R.RESUME, "have the device make a key and a CSR"),
     Verb("certificate.sign", SignParameters, _R.REPEAT, "have the cloud's CA sign the CSR"),

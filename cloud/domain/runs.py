@@ -1,6 +1,6 @@
 """What a run freezes of its job: the body its tasks share, its artifacts, its limits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -90,11 +90,27 @@ def needed_verbs(document: JobDocument) -> list[str]:
 def artifact_texts(document: JobDocument) -> list[tuple[str, str]]:
     """Every place that names an artifact, and what stands there."""
     return [
-        (f"steps[{index}].with.artifact", text)
+        found
         for steps in step_lists(document).values()
         for index, step in enumerate(steps)
-        if isinstance(text := step.with_.get("artifact"), str)
+        for found in _artifacts_in(f"steps[{index}].with", step.with_)
     ]
+
+
+def _artifacts_in(place: str, parameters: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
+    """An `artifact`, one for each slot, and those of `images` and `members`."""
+    given = parameters.get("artifact")
+    if isinstance(given, str):
+        yield f"{place}.artifact", given
+    elif isinstance(given, dict):
+        for slot, name in given.items():
+            if isinstance(name, str):
+                yield f"{place}.artifact.{slot}", name
+    for key in ("images", "members"):
+        listed = parameters.get(key)
+        for number, each in enumerate(listed if isinstance(listed, list) else []):
+            if isinstance(each, dict):
+                yield from _artifacts_in(f"{place}.{key}[{number}]", each)
 
 
 def check_artifact_text(key: str, text: str) -> None:

@@ -18,6 +18,7 @@ from gateway.actions.base import (
     StepUnanswered,
     stamp_of,
 )
+from gateway.actions.firmware_looks import uploads_of
 from gateway.drivers.base import (
     Answered,
     Command,
@@ -102,7 +103,7 @@ class DeviceReset:
 
     async def perform(self, call: Call, reach: Reach) -> StepOutcome:
         is_forced = call.parameters.get("force") is True
-        uploaded = call.memory.get("image_hash")
+        uploaded = {each.image_hash for each in uploads_of(call.memory)} - {""}
         for _ in range(RESETS):
             if call.resumed or (uploaded and not is_forced):
                 state = await _read_if_possible(reach)
@@ -200,12 +201,10 @@ def _outcome(answer: Answered | Refused) -> StepOutcome:
     assert_never(answer)
 
 
-def _is_on_test(state: FirmwareState | None, uploaded: JsonValue) -> bool:
-    """Whether the uploaded image runs and is not confirmed: a restart would take it away."""
-    active = None if state is None else state.active
-    if active is None or not uploaded:
-        return False
-    return active.image_hash == uploaded and not active.confirmed
+def _is_on_test(state: FirmwareState | None, uploaded: set[str]) -> bool:
+    """Whether an uploaded image runs and is not confirmed: a restart would take it away."""
+    images = () if state is None else state.images
+    return any(i.active and i.image_hash in uploaded and not i.confirmed for i in images)
 
 
 async def _read_if_possible(reach: Reach) -> FirmwareState | None:

@@ -137,12 +137,18 @@ async def _choose(
     chosen = await _of_slot(given, runs_in, state, call, reach)
     if chosen.there or state.takes == "any":
         return chosen
-    if active is not None and isinstance(given, dict) and active.slot != runs_in:
+    is_running = (
+        active is not None
+        and isinstance(given, dict)
+        and active.slot != runs_in
+        and str(active.slot) in given
+        and same_version(active.version, chosen.version)
+    )
+    if active is not None and is_running:
         # The same version linked for the other slot is another image: it may run already.
-        if str(active.slot) in given and same_version(active.version, chosen.version):
-            running = await _of_slot(given, active.slot, state, call, reach)
-            if running.there:
-                return running
+        running = await _of_slot(given, active.slot, state, call, reach)
+        if running.there:
+            return running
     image = await read_image(chosen.fetched)
     check_place(image, runs_in, state)
     if state.boots_newest and active is not None and _is_older(chosen.version, active.version):

@@ -95,9 +95,10 @@ async def smp_rig(
     faults: Faults | None = None,
     baud: int | None = None,
     settings: SmpSettings | None = None,
+    device: Device | None = None,
     **options: Any,
 ) -> AsyncIterator[Rig]:
-    device, line = make_device(faults or Faults()), folder / "pump-1"
+    device, line = device or make_device(faults or Faults()), folder / "pump-1"
     personality = SmpPersonality(device, settings or SmpSettings())
     endpoint = PtyEndpoint(personality, line, baud)
     chosen = SmpOptions(port=str(line), baud=baud or 115200, **{**QUICK, **options})
