@@ -1,6 +1,7 @@
 """Devices, as their gateways last described them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from typing import BinaryIO
 
 from pydantic import JsonValue
@@ -9,6 +10,7 @@ from contract.http.certificates import Certificate
 from contract.http.fleet import Device, MoveDevice
 from contract.http.operations import Action, ActOnDevices
 from contract.http.runs import Run
+from contract.http.state import Sample
 from contract.http.targets import EditDevice
 from roundsman._sync import targets
 from roundsman._sync.transport import Transport, parse
@@ -24,6 +26,34 @@ class Devices:
     def list(self, *, limit: int | None = None) -> Iterator[Device]:
         """All devices; `limit` is the size of a page."""
         return self._transport.items("/devices", Device, {"limit": limit})
+
+    def state(
+        self,
+        device: str,
+        *,
+        keys: Collection[str] = (),
+        period: str | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        zone: str | None = None,
+        newest_first: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[Sample]:
+        """What a device was like over time, the oldest sample first; `limit` is a page's size.
+
+        `keys` are the values wanted, all if there are none. `period` is `today`, `yesterday` (of
+        `zone`, UTC if none) or so long until now (`2h 30m`); `start` and `end` go over its ends.
+        """
+        query: dict[str, str | int | None] = {
+            "keys": ",".join(keys) or None,
+            "period": period,
+            "from": None if start is None else start.isoformat(),
+            "to": None if end is None else end.isoformat(),
+            "zone": zone,
+            "order": "newest" if newest_first else None,
+            "limit": limit,
+        }
+        return self._transport.items(f"/devices/{device}/state", Sample, query)
 
     def certificates(self, device: str, *, limit: int | None = None) -> Iterator[Certificate]:
         """The certificates a device was given, the newest first."""

@@ -1,5 +1,6 @@
 """`roundsman devices`: what is updated and commanded."""
 
+from itertools import islice
 from typing import Annotated, Any
 
 import typer
@@ -8,10 +9,12 @@ from pydantic import TypeAdapter, ValidationError
 from contract.http.certificates import Certificate
 from contract.http.fleet import Device
 from contract.http.operations import Action
+from contract.http.state import Sample
 from contract.http.targets import EditDevice
+from roundsman.cli.courses import courses, local_zone
 from roundsman.cli.failures import Exit, Failure
-from roundsman.cli.options import noun, verb
-from roundsman.cli.output import Column
+from roundsman.cli.options import Format, noun, verb
+from roundsman.cli.output import Column, write
 from roundsman.cli.session import connect, output_of
 from roundsman.cli.target_files import (
     AllOrNothing,
@@ -75,6 +78,39 @@ def certificates(
     output_of(ctx).items(connect(ctx).devices.certificates(device), CERTIFICATE_COLUMNS)
 
 
+@verb(
+    app,
+    "state",
+    "roundsman devices state pump-7 --since 2h",
+    "roundsman devices state pump-7 --key temperature --period today -o ndjson",
+)
+def state(
+    ctx: typer.Context,
+    device: Annotated[str, typer.Argument(help="The device's id.")],
+    since: Annotated[str | None, typer.Option(help="So long until now: 2h 30m.")] = None,
+    period: Annotated[str | None, typer.Option(help="today, yesterday, or as --since.")] = None,
+    key: Annotated[
+        list[str] | None, typer.Option("--key", "-k", help="Only this value; repeatable.")
+    ] = None,
+    newest: Annotated[
+        int, typer.Option(help="On a terminal, only so many samples, the last ones.", min=1)
+    ] = 50,
+) -> None:
+    """Show what a device was like over time; on a terminal with a line of each number's course."""
+    if since and period:
+        raise Failure("Give --since or --period, not both.", code=Exit.USAGE)
+    client, output = connect(ctx), output_of(ctx)
+    wanted: dict[str, Any] = {"keys": key or (), "period": since or period, "zone": local_zone()}
+    if output.format is not Format.TABLE or not output.is_terminal:
+        output.items(client.devices.state(device, limit=1000, **wanted), SAMPLE_COLUMNS)
+        return
+    found = client.devices.state(device, newest_first=True, limit=min(newest, 1000), **wanted)
+    samples = list(reversed(list(islice(found, newest))))
+    output.items(samples, SAMPLE_COLUMNS)
+    for line in courses(samples):
+        write(line)
+
+
 def _rows(found: Device) -> list[tuple[str, object]]:
     return [
         ("id", found.id),
@@ -123,6 +159,11 @@ def export(ctx: typer.Context, to: To, query: Query = None) -> None:
     client.runs.download(ended.id, to)
 
 
+SAMPLE_COLUMNS = [
+    Column[Sample]("AT", lambda one: one.at),
+    Column[Sample]("LINK", lambda one: one.link),
+    Column[Sample]("VALUES", lambda one: one.values),
+]
 CERTIFICATE_COLUMNS = [
     Column[Certificate]("SERIAL", lambda one: one.serial),
     Column[Certificate]("NOT AFTER", lambda one: one.not_after),
