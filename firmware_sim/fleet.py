@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Final, assert_never
 import httpx
 
 from firmware_sim.device import Device, Experienced
+from firmware_sim.endpoints.connections import Connections
 from firmware_sim.endpoints.modbus_tcp import ModbusTcpEndpoint
 from firmware_sim.endpoints.mqtt import MqttEndpoint
 from firmware_sim.endpoints.pty import PtyEndpoint
 from firmware_sim.families import FAMILIES
+from firmware_sim.messages import MessagePersonality
 from firmware_sim.personalities.line_json import LineJsonPersonality
 from firmware_sim.personalities.modbus import ModbusPersonality
 from firmware_sim.personalities.mqtt import MqttPersonality
@@ -23,6 +26,7 @@ from firmware_sim.recording import NO_TAP, Recording, Tap
 from firmware_sim.scenario import GadgetSpec, LineSpec, ModbusSpec, MqttSpec, SmpSpec, Spec
 
 STATUS_EVERY_S: Final = 0.4
+STATUS_RESTS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +40,19 @@ class Member:
 
 
 class Fleet:
-    """Runs every member until it is cancelled. Needs `http` open for as long as it runs."""
+    """Runs every member until it is cancelled. Needs `http` open for as long as it runs.
+
+    `connections` are those of the members on a broker.
+    """
 
     def __init__(
         self,
         members: Sequence[Member],
         status_file: Path | None,
         announce: Callable[[Sequence[Member]], None],
+        connections: Connections,
     ) -> None:
+        self._connections = connections
         self.members = members
         self._status_file = status_file
         self._announce = announce
@@ -56,15 +65,19 @@ class Fleet:
                     name = f"device.{member.device.identity.id}"
                     devices.create_task(member.endpoint.run(), name=name)
                 devices.create_task(self._tell_status(), name="fleet.status")
+                devices.create_task(self._connections.run(), name="fleet.connections")
                 await asyncio.sleep(0)  # each has taken its first step: the lines are plugged in
                 self._announce(self.members)
         finally:
             self.write_status()
 
     async def _tell_status(self) -> None:
+        """Seldom, where there is so much to write that it would keep the devices from talking."""
         while True:
+            began_s = time.perf_counter()
             self.write_status()
-            await asyncio.sleep(STATUS_EVERY_S)
+            took_s = time.perf_counter() - began_s
+            await asyncio.sleep(max(STATUS_EVERY_S, STATUS_RESTS * took_s))
 
     def write_status(self) -> None:
         """Write the status file whole or not at all: a reader never sees half of it."""
@@ -107,6 +120,7 @@ def assemble(
     pty_dir: Path,
     broker: str,
     http: httpx.AsyncClient,
+    connections: Connections,
     experiences: Experiences | None = None,
     recording: Recording | None = None,
 ) -> list[Member]:
@@ -115,6 +129,14 @@ def assemble(
 
     def tap(name: str) -> Tap:
         return NO_TAP if recording is None else recording.of(name)
+
+    def on_broker(
+        spec: MqttSpec | GadgetSpec, speaks: MessagePersonality, kind: str, topic: str
+    ) -> Member:
+        place = spec.broker or broker
+        name = tap(spec.device.identity.id)
+        endpoint = MqttEndpoint(speaks, place, http, connections, name, spec.qos)
+        return Member(spec.device, kind, f"{_without_password(place)}/{topic}", endpoint)
 
     for spec in specs:
         for device in spec.devices:
@@ -127,10 +149,8 @@ def assemble(
                 line = PtyEndpoint(alone, link, spec.baud, tap(spec.device.identity.id))
                 members.append(Member(spec.device, "smp", str(link), line))
             case MqttSpec():
-                personality = MqttPersonality(spec.device, spec.settings)
-                connection = MqttEndpoint(personality, broker, http, tap(spec.device.identity.id))
-                path = f"{_without_password(broker)}/{personality.topic('cmd')}"
-                members.append(Member(spec.device, "mqtt", path, connection))
+                mine = MqttPersonality(spec.device, spec.settings)
+                members.append(on_broker(spec, mine, "mqtt", mine.topic("cmd")))
             case LineSpec():
                 link = pty_dir / spec.line
                 together = LineJsonPersonality(spec.devices, spec.faults, spec.settings)
@@ -140,9 +160,7 @@ def assemble(
                 members += _modbus(spec, pty_dir / spec.line, tap(spec.line))
             case GadgetSpec():
                 gadget = FAMILIES[spec.family](spec.device, spec.settings)
-                connection = MqttEndpoint(gadget, broker, http, tap(spec.device.identity.id))
-                path = f"{_without_password(broker)}/{gadget.topics()[0]}"
-                members.append(Member(spec.device, spec.family, path, connection))
+                members.append(on_broker(spec, gadget, spec.family, gadget.topics()[0]))
             case _:
                 assert_never(spec)
     return members

@@ -3,6 +3,7 @@
 A personality is told what happens and answers with timed actions; its endpoint performs them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,7 +47,15 @@ class Disconnect:
     after_s: float = 0.0
 
 
-Action = Publish | Fetch | Reboot | Disconnect
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Ask `then` what to do in `after_s` seconds; it is given the time. A boot forgets it."""
+
+    after_s: float
+    then: "Callable[[float], list[Action]]"
+
+
+Action = Publish | Fetch | Reboot | Disconnect | Later
 
 
 class MessagePersonality(Protocol):

@@ -19,6 +19,7 @@ from contract.ids import Id
 from firmware_sim import faults as plan
 from firmware_sim import flash
 from firmware_sim.device import Device, Identity
+from firmware_sim.endpoints.connections import AT_ONCE
 from firmware_sim.gadget import GadgetSettings
 from firmware_sim.images import build_image
 from firmware_sim.line import Chatter, LineFaults
@@ -32,6 +33,7 @@ DEFAULT_PTY_DIR: Final = Path("/tmp/roundsman-sim")
 
 ON_LINES: Final = ("line_json", "modbus")
 
+Broker = Annotated[str, Field(pattern=r"^mqtt://")]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -223,6 +225,8 @@ class GroupSpec(_Strict):
     line: Id | None = None
     line_faults: LineFaultsSpec = LineFaultsSpec()
     # mqtt, and the families that are devices on a broker
+    broker: Broker | None = None
+    qos: Annotated[int, Field(ge=0, le=1)] = 1
     topic_prefix: Annotated[str, Field(pattern=r"^[^#+\s]+$")] | None = None
     offers: str | None = None
     flash_time: Duration = timedelta(milliseconds=500)
@@ -260,7 +264,8 @@ class Scenario(_Strict):
     """A whole scenario file. `pty_dir` and `image` are relative to the working directory."""
 
     seed: int | str = 0
-    broker: Annotated[str, Field(pattern=r"^mqtt://")] = "mqtt://127.0.0.1:1883"
+    broker: Broker = "mqtt://127.0.0.1:1883"
+    connects_at_once: Annotated[int, Field(ge=1, le=10_000)] = AT_ONCE
     pty_dir: Path = DEFAULT_PTY_DIR
     record: Path | None = None
     devices: Annotated[list[GroupSpec], Field(min_length=1)]
@@ -297,6 +302,8 @@ class MqttSpec:
 
     device: Device
     settings: MqttSettings
+    broker: str | None = None
+    qos: int = 1
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -337,6 +344,8 @@ class GadgetSpec:
     device: Device
     family: str
     settings: GadgetSettings
+    broker: str | None = None
+    qos: int = 1
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -377,7 +386,8 @@ def make_devices(scenario: Scenario) -> Iterator[Spec]:
             yield from (_with_settings(group, device) for device in devices)
         else:
             settings = _gadget_settings(group, scenario.seed)
-            yield from (GadgetSpec(device, group.personality, settings) for device in devices)
+            own = (group.broker, group.qos)
+            yield from (GadgetSpec(device, group.personality, settings, *own) for device in devices)
 
 
 def _gadget_settings(group: GroupSpec, seed: int | str) -> GadgetSettings:
@@ -424,6 +434,8 @@ def _with_settings(group: GroupSpec, device: Device) -> SmpSpec | MqttSpec:
         return MqttSpec(
             device,
             MqttSettings(group.topic_prefix or "dev", flash_s=group.flash_time.total_seconds()),
+            group.broker,
+            group.qos,
         )
     settings = SmpSettings(
         zephyr=group.zephyr,

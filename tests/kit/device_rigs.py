@@ -16,6 +16,7 @@ from contract.device.mcuboot import parse_image
 from contract.documents import load
 from firmware_sim import flash
 from firmware_sim.device import Device, Identity
+from firmware_sim.endpoints.connections import Connections
 from firmware_sim.endpoints.mqtt import MqttEndpoint
 from firmware_sim.endpoints.pty import PtyEndpoint
 from firmware_sim.faults import Faults
@@ -141,7 +142,7 @@ async def mqtt_rig(
     async with (
         ArtifactServer(lambda sha256: upload.path) as server,
         httpx.AsyncClient(trust_env=False) as http,
-        running(MqttEndpoint(personality, broker.url, http).run),
+        running(MqttEndpoint(personality, broker.url, http, Connections()).run),
         running(link.run),
     ):
         try:

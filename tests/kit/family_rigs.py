@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from contract.documents import load
 from firmware_sim.device import Device, Identity
+from firmware_sim.endpoints.connections import Connections
 from firmware_sim.endpoints.mqtt import MqttEndpoint
 from firmware_sim.families import FAMILIES
 from firmware_sim.faults import Faults
@@ -88,7 +89,7 @@ async def family_rig(
         driver = family_driver(chosen, link, logs, variables)
         try:
             await driver.talk.open()
-            endpoint = MqttEndpoint(personality, broker.url, http, tap)
+            endpoint = MqttEndpoint(personality, broker.url, http, Connections(), tap)
             async with running(endpoint.run):
                 upload = upload_of(new, folder, server.url_for(upload.sha256))
                 rig = Rig(driver, device, new, family_upload(family, upload), logs)
