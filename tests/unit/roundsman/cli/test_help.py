@@ -123,5 +123,8 @@ def test_the_nouns_and_verbs_are_these():
         "audit list",
         "artifacts push",
         "artifacts list",
+        "profiles deploy",
+        "profiles withdraw",
+        "profiles list",
         "doctor",
     ]
