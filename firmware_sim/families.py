@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from firmware_sim.gadget import Gadget
+from firmware_sim.personalities.aws_jobs import AwsJobsPersonality
 from firmware_sim.personalities.esphome import EsphomePersonality
 from firmware_sim.personalities.losant import LosantPersonality
 from firmware_sim.personalities.shelly_gen1 import ShellyGen1Personality
@@ -20,4 +21,5 @@ FAMILIES: Final[Mapping[str, type[Gadget]]] = {
     "esphome": EsphomePersonality,
     "losant": LosantPersonality,
     "thingsboard": ThingsBoardPersonality,
+    "aws_jobs": AwsJobsPersonality,
 }

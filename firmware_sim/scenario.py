@@ -190,7 +190,7 @@ class GroupSpec(_Strict):
 
     personality: Literal[
         "smp", "mqtt", "line_json", "modbus", "tasmota", "shelly_gen1", "shelly_gen2",
-        "zigbee2mqtt", "esphome", "losant", "thingsboard",
+        "zigbee2mqtt", "esphome", "losant", "thingsboard", "aws_jobs",
     ]  # fmt: skip
     id: Id | None = None
     count: Annotated[int, Field(ge=1, le=100_000)] = 1

@@ -1,14 +1,25 @@
 """The jobs service opposite Amazon's own SDK, both generations of it, over real brokers."""
 
 import asyncio
+import contextlib
 import threading
 
+import httpx
 import pytest
 from awscrt import mqtt
 
-from gateway.drivers.base import Answered, Refused, StopWord
+from firmware_sim.device import Identity
+from firmware_sim.endpoints.connections import Connections
+from firmware_sim.endpoints.mqtt import MqttEndpoint
+from firmware_sim.families import FAMILIES
+from firmware_sim.faults import Faults
+from firmware_sim.gadget import GadgetSettings
+from gateway.drivers.base import Answered, Command, Probe, Refused, StopWord
+from gateway.errors import DeviceUnreachable, StepInvalid
 from tests.kit.aws_device import AwsDevice, JobsV1, JobsV2, Rejected, connect, connect5
 from tests.kit.aws_rigs import aws_rig
+from tests.kit.device_rigs import make_device, running
+from tests.kit.mqtt_client import MqttClient
 from tests.kit.waiting import wait_until_async
 
 pytestmark = pytest.mark.row("E4", "E5")
@@ -233,3 +244,91 @@ def test_the_sdk_needs_no_tls_on_the_gateways_own_network(nats):
     connection = connect(nats.port, "thing-9")
     assert isinstance(connection, mqtt.Connection)
     connection.disconnect().result(10)
+
+
+FAULTS = {
+    "steady": Faults(),
+    "doubles": Faults(doubled_replies=0.7),
+    "stale": Faults(corrupted_lines=0.4),
+    "loses": Faults(lost_lines=0.2),
+    "dies": Faults(reboot_after_chunks=(2, 5, 9)),
+}
+
+
+async def test_devices_that_misbehave_end_each_job_once(nats, tmp_path):
+    """All at once: each says what it did, and no version is ever taken twice."""
+    told = {name: [] for name in FAULTS}
+    async with (
+        aws_rig(tmp_path, nats, *FAULTS) as rig,
+        httpx.AsyncClient(trust_env=False) as http,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for name, faults in FAULTS.items():
+            device = make_device(faults)
+            device.identity = Identity(name, "aws_jobs")
+            device.experienced = lambda what, about, name=name: told[name].append((what, about))
+            personality = FAMILIES["aws_jobs"](device, GadgetSettings())
+            endpoint = MqttEndpoint(personality, nats.url, http, Connections())
+            await stack.enter_async_context(running(endpoint.run))
+        async with asyncio.TaskGroup() as steps:
+            for name in FAULTS:
+                document = {"reports": 4, "result": {"of": name}}
+                steps.create_task(check_job(rig, name, document))
+    for name in FAULTS:
+        begun = {about["job"] for what, about in told[name] if what == "job"}
+        assert len(begun) == 1
+        ends = [about for what, about in told[name] if what == "job ended"]
+        assert all(end["status"] == "SUCCEEDED" for end in ends)
+
+
+async def check_job(rig, name, document):
+    answer = await rig.delegate(document, name, f"task-{name}", within_s=100)
+    assert answer == Answered({"of": name}), name
+
+
+async def test_a_device_that_rejects_all_is_believed(nats, tmp_path):
+    device = make_device(Faults(refuse_upload=1))
+    device.identity = Identity("thing-1", "aws_jobs")
+    personality = FAMILIES["aws_jobs"](device, GadgetSettings())
+    async with (
+        aws_rig(tmp_path, nats) as rig,
+        httpx.AsyncClient(trust_env=False) as http,
+        running(MqttEndpoint(personality, nats.url, http, Connections()).run),
+    ):
+        answer = await rig.delegate({"operation": "x"})
+        assert isinstance(answer, Refused)
+        assert answer.code == "delegate_rejected"
+
+
+async def test_garbage_from_one_device_holds_up_no_other(nats, tmp_path):
+    async with aws_rig(tmp_path, nats, "thing-1", "thing-2") as rig:
+        with MqttClient("noise", nats.port) as noise:
+            for number in range(300):
+                leaf = ("get", "start-next", "x/update", "y", "notify/z")[number % 5]
+                noise.publish(f"$aws/things/thing-2/jobs/{leaf}", b"\xff{" * (number % 50))
+            connection = await asyncio.to_thread(connect, nats.port, "thing-1")
+            device = Client(JobsV2(connection, "thing-1"))
+            assert (await device("get")).queued_jobs == []
+
+            def is_over():
+                counters = rig.service.counters
+                return counters.rejected + counters.throttled >= 200
+
+            await wait_until_async(is_over, message=str(rig.service.counters))
+            await asyncio.to_thread(connection.disconnect().result, 10)
+    assert rig.service.counters.throttled > 0
+
+
+async def test_what_an_aws_device_cannot_do_is_said(nats, tmp_path):
+    async with aws_rig(tmp_path, nats) as rig:
+        with pytest.raises(StepInvalid) as unsupported:
+            await rig.ask(Command("version"))
+        assert unsupported.value.code == "verb_unsupported"
+        with pytest.raises(DeviceUnreachable):
+            await rig.ask(Probe())
+        with pytest.raises(StepInvalid, match="32768"):
+            await rig.delegate({"much": "x" * 40_000})
+        with MqttClient("thing-1", nats.port) as client:
+            client.publish("$aws/things/thing-1/jobs/get", b"")
+            await wait_until_async(lambda: rig.service.has_heard("thing-1"))
+        assert await rig.ask(Probe()) == Answered()

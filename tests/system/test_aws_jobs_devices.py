@@ -138,3 +138,17 @@ def test_work_that_takes_too_long_is_timed_out_on_both_sides(rig, tmp_path):
     hold.touch()
     aws.wait_for("one", "given up")
     assert aws.said("one", "given up")[0]["status"] == "TIMED_OUT"
+
+
+def test_a_cancel_takes_back_what_the_device_has_not_begun(rig):
+    aws = AwsSite(rig, "one")
+    run = rig.start(job({"for": "nobody"}))
+    rig.wait_for_step(run, "pump-1", "hand")
+    rig.client.runs.cancel(run)
+    rig.finish(run, RunStatus.CANCELLED)
+    assert rig.steps(run, "pump-1")["hand"].failure.code == "interrupted"
+    aws.start_client("one")
+    aws.wait_for("one", "listening")
+    rig.finish(rig.start(job({"for": "one"}, id="next")))
+    (began,) = aws.said("one", "began")
+    assert began["document"] == {"for": "one"}
