@@ -2,11 +2,13 @@
 
 from datetime import timedelta
 from hashlib import sha256
+from typing import Any
 
 import pytest
 import yaml
 
 from contract.crash_points import CRASH_AT
+from contract.http.runs import Run
 from tests.kit.processes import REPOSITORY
 from tests.kit.rig import Rig
 from tests.kit.rig_jobs import ask, command_job, delay
@@ -36,6 +38,12 @@ def digest(data):
 
 def held(rig, gateway):
     return {one.name: one for one in rig.client.gateways.get(gateway).profiles}
+
+
+def errors_of(run: Run) -> list[Any]:
+    found = run.results["first_errors"]
+    assert isinstance(found, list)
+    return found
 
 
 @pytest.mark.row("A11")
@@ -96,7 +104,7 @@ def test_a_refused_profile_leaves_the_old_one_at_work(rig: Rig):
     refused = rig.client.profiles.deploy("roundsman_demo", bad, gateways=["north"])
     ended = rig.client.runs.wait(refused.id, timeout=WAIT)
     assert ended.status == "failed"
-    (error,) = ended.results["first_errors"]
+    (error,) = errors_of(ended)
     assert error["gateway"] == "north"
     assert "topik" in error["reason"]
     assert held(rig, "north")["roundsman_demo"].sha256 == digest(NEW)
@@ -136,7 +144,7 @@ def test_a_device_without_its_profile_is_down_until_one_is_deployed(rig: Rig):
     refused = rig.client.profiles.withdraw("meter_v2", gateways=["north"])
     ended = rig.client.runs.wait(refused.id, timeout=WAIT)
     assert ended.status == "failed"
-    assert "used by meter-2" in ended.results["first_errors"][0]["reason"]
+    assert "used by meter-2" in errors_of(ended)[0]["reason"]
     assert rig.finish(rig.client.jobs.run("two").id, "succeeded")
 
 
