@@ -432,10 +432,18 @@ def _macro(step: Step) -> list[Step]:
                 "uses": uses,
                 "with_": parameters,
                 "expect": None,
+                **_cleaning_up(step, uses),
             }
         )
         for place, (uses, parameters) in enumerate(parts)
     ]
+
+
+def _cleaning_up(step: Step, uses: str) -> dict[str, Any]:
+    """A rollback is due after failures and cancels too, and takes as long as the way there."""
+    if uses != "firmware.rollback_together":
+        return {}
+    return {"always": True, "when": None, "timeout": step.timeout or ROLLBACK_WITHIN}
 
 
 def _numbered(words: list[str], place: int) -> str:
@@ -444,6 +452,7 @@ def _numbered(words: list[str], place: int) -> str:
     return f"{words[place]}_{before + 1}" if before else words[place]
 
 
+ROLLBACK_WITHIN: Final = timedelta(minutes=15)
 Parts = list[tuple[str, dict[str, JsonValue]]]
 
 
@@ -474,6 +483,18 @@ def _firmware_update(asked: Mapping[str, JsonValue]) -> Parts:
     ]
 
 
+def _update_together(asked: Mapping[str, JsonValue]) -> Parts:
+    with_ = {"members": asked["members"], **_given(asked, "at_once")}
+    parts: Parts = [
+        ("firmware.stage_together", with_),
+        ("firmware.switch_together", {**with_, **_given(asked, "wait")}),
+        ("firmware.confirm_together", with_),
+    ]
+    if asked.get("on_failure", "rollback") == "rollback":
+        parts.append(("firmware.rollback_together", with_))
+    return parts
+
+
 def _certificate_rotate(asked: Mapping[str, JsonValue]) -> Parts:
     slot = _given(asked, "slot")
     return [
@@ -487,6 +508,7 @@ def _certificate_rotate(asked: Mapping[str, JsonValue]) -> Parts:
 
 _MACROS: Final[Mapping[str, Callable[[Mapping[str, JsonValue]], Parts]]] = {
     "firmware.update": _firmware_update,
+    "firmware.update_together": _update_together,
     "certificate.rotate": _certificate_rotate,
 }
 

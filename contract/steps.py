@@ -180,6 +180,41 @@ class UpdateParameters(Parameters):
         return self
 
 
+class MemberOfUpdate(Parameters):
+    """One device of a joint update. Lower ranks come first; one rank restarts side by side.
+
+    `fallback` is the artifact before: sent again where a device keeps nothing to go back to.
+    """
+
+    device: str = Field(min_length=1, max_length=256)
+    artifact: ArtifactName | SlotArtifacts
+    version: str | None = None
+    rank: Annotated[int, Field(ge=0, le=1000)] = 0
+    fallback: ArtifactName | None = None
+
+
+class TogetherParameters(Parameters):
+    """firmware.stage_together, switch_together, confirm_together and rollback_together.
+
+    They are the parts of firmware.update_together. `members` are devices of the task's own
+    gateway, `at_once` how many of one rank are worked on side by side.
+    """
+
+    members: Annotated[list[MemberOfUpdate], Field(min_length=1, max_length=100)]
+    at_once: Annotated[int, Field(ge=1, le=100)] | Template = 4
+    wait: Timeout | Template = Field(default="2m")
+
+
+class UpdateTogetherParameters(TogetherParameters):
+    """firmware.update_together: devices of one gateway updated all together, or not at all.
+
+    All images are brought in before the first device restarts, and kept once all of them have
+    been read back; if one fails, the others go back too, unless `on_failure` is `leave`.
+    """
+
+    on_failure: Literal["rollback", "leave"] = "rollback"
+
+
 Slot = Annotated[int, Field(ge=0, le=15)] | Template | None
 Days = Annotated[int, Field(ge=1, le=MAX_CERTIFICATE_DAYS)] | Template
 Pem = Annotated[str, Field(max_length=16_384)]
@@ -521,6 +556,12 @@ _VERBS: Final = (
     Verb("firmware.rollback", NoParameters, _R.REPEAT, "return to the image before"),
     Verb("firmware.recover", RecoverParameters, _R.RESUME, "bring an image in by the bootloader"),
     Verb("firmware.update", UpdateParameters, _R.RESUME, "all of the above, in order", macro=True),
+    Verb("firmware.stage_together", TogetherParameters, _R.RESUME, "bring in several images"),
+    Verb("firmware.switch_together", TogetherParameters, _R.RESUME, "restart into all of them"),
+    Verb("firmware.confirm_together", TogetherParameters, _R.RESUME, "keep all of them"),
+    Verb("firmware.rollback_together", TogetherParameters, _R.RESUME, "take all of them back"),
+    Verb("firmware.update_together", UpdateTogetherParameters, _R.RESUME,
+         "several devices of a gateway: all of them, or none", macro=True),
     Verb("certificate.request", CsrParameters, _R.RESUME, "have the device make a key and a CSR"),
     Verb("certificate.sign", SignParameters, _R.REPEAT, "have the cloud's CA sign the CSR"),
     Verb("certificate.install", InstallParameters, _R.RESUME, "put it beside the one in use"),

@@ -157,6 +157,17 @@ class Reach(Protocol):
         """Ask its driver, with its bus held. Raises DeviceUnreachable, ReplyGarbled."""
         ...
 
+    async def claim(self, devices: Sequence[str]) -> None:
+        """Have these devices of the gateway for the attempt, until it ends; waits for them.
+
+        Raises StepInvalid (`unknown_device`).
+        """
+        ...
+
+    def member(self, device: str) -> "Reach":
+        """The same reach on a device that was claimed."""
+        ...
+
     async def fetch(self, artifact: str, on_progress: OnProgress) -> FetchedArtifact:
         """The artifact the job names, verified. Raises ArtifactUnavailable, StepInvalid."""
         ...

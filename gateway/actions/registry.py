@@ -3,7 +3,18 @@
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.actions import certificate, device, firmware, fleet, flow, http, mqtt, notify, sql
+from gateway.actions import (
+    certificate,
+    device,
+    firmware,
+    firmware_together,
+    fleet,
+    flow,
+    http,
+    mqtt,
+    notify,
+    sql,
+)
 from gateway.actions.base import Action
 from gateway.errors import StepInvalid
 
@@ -11,6 +22,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     **certificate.ACTIONS,
     **device.ACTIONS,
     **firmware.ACTIONS,
+    **firmware_together.ACTIONS,
     **fleet.ACTIONS,
     **flow.ACTIONS,
     **http.ACTIONS,

@@ -1,8 +1,8 @@
 """What a step may touch while it is performed, and what it left: progress, log lines, a request."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from pydantic import JsonValue
@@ -13,6 +13,7 @@ from gateway.actions.base import Call, FetchedArtifact, Mailer, QueryAsker, Step
 from gateway.domain.call_keys import call_key
 from gateway.drivers.base import Answered, DeviceRequest, OnProgress, Refused, StopWord
 from gateway.errors import StepInvalid
+from gateway.runner.claims import Claims
 from gateway.runner.devices import DeviceHandle
 from gateway.transports.base import MessageLink
 from gateway.transports.databases import Databases
@@ -73,6 +74,8 @@ class StepReach:
     on_log: Callable[[str, str], None]
     clock_ms: Callable[[], int]
     holder: str
+    claims: Claims = field(default_factory=Claims)
+    devices: Mapping[str, DeviceHandle] = field(default_factory=dict)
     sent: bool = field(default=False)
     kept: JsonValue = None
     stop: StopWord = field(default_factory=StopWord)
@@ -83,6 +86,20 @@ class StepReach:
         if self.device is None:
             raise StepInvalid("the task's target is no device", "step_invalid")
         return await self.device.ask(request, timeout_s, on_progress, self._mark_sent)
+
+    async def claim(self, devices: Sequence[str]) -> None:
+        unknown = sorted(set(devices) - set(self.devices))
+        if unknown:
+            text = f"this gateway has no device `{unknown[0]}`"
+            raise StepInvalid(text, "unknown_device")
+        taken = [d for d in devices if not self.claims.is_free_for(d, self.holder)]
+        if taken:
+            self.on_progress(0, f"waits for {', '.join(taken[:5])}: another task has it")
+        await self.claims.take(devices, self.holder)
+
+    def member(self, device: str) -> "StepReach":
+        # Percents are those of the whole step, which its action tells.
+        return replace(self, device=self.devices[device], on_progress=lambda *_: None)
 
     async def fetch(self, artifact: str, on_progress: OnProgress) -> FetchedArtifact:
         ref = self.artifact_ref(artifact)
