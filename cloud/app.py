@@ -5,7 +5,6 @@ Nothing else reads the clock, makes ids or secrets, or starts tasks that outlive
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -40,6 +39,7 @@ from cloud.coordinator.loops import Keeping, Loops
 from cloud.coordinator.operating import Operator
 from cloud.coordinator.secrets import Vault, new_key
 from cloud.coordinator.services import DoorLimits, Services
+from cloud.data_dir import hold_data_dir
 from cloud.errors import SettingsInvalid
 from cloud.gateway_link.central_gateway import CentralGateway
 from cloud.gateway_link.embedded_broker import HOST as BROKER_HOST
@@ -375,16 +375,7 @@ def _holder(data_dir: Path) -> str:
 @contextlib.contextmanager
 def _data_dir(folder: Path) -> Iterator[None]:
     """The folder, ours alone. Raises SettingsInvalid."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise SettingsInvalid(f"data_dir: {folder}: {error.strerror}") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SettingsInvalid(f"data_dir: another cloud runs in {folder}") from None
+    with hold_data_dir(folder):
         yield
         (folder / "runtime.json").unlink(missing_ok=True)
 

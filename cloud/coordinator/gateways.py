@@ -3,12 +3,13 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
-from cloud.coordinator import admissions
+from cloud.coordinator import admissions, recovery
 from cloud.coordinator.access import Caller, hash_of
 from cloud.coordinator.losing import lose
 from cloud.domain.handshake import Corrections, Ended, Name, Ours, compare
 from cloud.errors import Conflict, NotFound
 from cloud.storage import claims, gateways, jobs, profiles, purging, reports, tasks
+from cloud.storage import recovery as stored_recovery
 from cloud.storage.database import Session
 from cloud.storage.json_text import clean, to_json
 from cloud.storage.schema import GatewayRow
@@ -111,6 +112,8 @@ def accept_hello(
     bound = [task for task in mine if task.facts.journal == hello.journal]
     lose(session, [task for task in mine if task.facts.journal != hello.journal], LOST, now)
     corrections = _compare(session, address, bound, marks)
+    if stored_recovery.was_restored(session):
+        _recover(session, address, row.journal or "", corrections, now)
     _orphan(session, address, corrections.orphaned, now)
     keys = {task.id: task.key for task in bound}
     gateways.send_again(session, (keys[name] for name, _ in corrections.offer))
@@ -174,6 +177,22 @@ def _compare(
     return compare(ours, ended, marks)
 
 
+def _recover(
+    session: Session, address: Address, journal: str, corrections: Corrections, now: int
+) -> None:
+    """What a gateway did after the backup: taken over, or kept whole beside what we know."""
+    adopted = recovery.adopt(session, address, journal, corrections.orphaned, now)
+    taken = {mark.task for mark in adopted}
+    corrections.orphaned = [mark for mark in corrections.orphaned if mark.task not in taken]
+    asked = [*adopted, *recovery.to_ask_for(session, address, corrections.orphaned)]
+    corrections.report += [(mark.task, mark.attempt) for mark in asked]
+    whole = {(mark.task, mark.attempt) for mark in asked}
+    # What is kept whole already stays as it is.
+    corrections.orphaned = [
+        mark for mark in corrections.orphaned if (mark.task, mark.attempt) in whole
+    ]
+
+
 def _key(task: str) -> Key | None:
     run, _, ordinal = task.rpartition("-")
     return (run, int(ordinal)) if run and ordinal.isdecimal() and len(ordinal) < 10 else None
@@ -191,7 +210,7 @@ def _orphan(session: Session, address: Address, marks: Iterable[TaskMark], now: 
                 "attempt": mark.attempt,
                 "code": "unknown_task",
                 "revision": mark.revision,
-                "detail": "in the gateway's journal, and never heard of here",
+                "detail": stored_recovery.MARKED,
                 "raw": mark.model_dump_json(),
                 "at": now,
             }

@@ -20,6 +20,7 @@ from cloud.coordinator import (
     holds,
     leases,
     purging,
+    recovery,
     runs,
     stranded,
     triggers,
@@ -87,6 +88,7 @@ class Loops:
         self._has_term = asyncio.Event()
         self._since = 0
         self._sizes: dict[str, int] = {}
+        self._has_recovered = False
 
     async def run(self) -> Never:
         try:
@@ -238,6 +240,12 @@ class Loops:
                 log.warning("lease not renewed", reason=str(error))
             await asyncio.sleep(RENEW_EVERY_S)
 
+    async def _is_recovering(self) -> bool:
+        """Whether this cloud was restored and waits. A restore is made while nobody runs."""
+        if not self._has_recovered:
+            self._has_recovered = not await self._do(recovery.look)
+        return not self._has_recovered
+
     def _set_term(self, term: int | None) -> None:
         if term is None and self._term is not None:
             log.warning("somebody else coordinates")
@@ -260,7 +268,7 @@ class Loops:
     async def _round(self, work: Callable[[], Awaitable[R]]) -> R | None:
         await self._has_term.wait()
         try:
-            return await work()
+            return None if await self._is_recovering() else await work()
         except LeaseLost:
             self._set_term(None)
         except CloudError as error:

@@ -326,6 +326,7 @@ def offers(
             AND (t.sent_at IS NULL OR t.sent_at <= :before)
             AND g.last_heard_at >= :heard
             AND (g.conflict_at IS NULL OR g.conflict_at < :calm)
+            AND NOT EXISTS (SELECT 1 FROM instance WHERE recovering)
         ORDER BY r.priority DESC, t.run, t.ordinal LIMIT :limit""",
         before=now - resend_after,
         heard=now - silence,

@@ -90,8 +90,8 @@ class GatewayRow(SQLModel, table=True):
     when it speaks again, at `conflict_at`, two live under one name. `digest_misses` counts digests
     in a row that were not ours, `foreign_devices` the devices of its last inventory that another
     gateway owns. `stop` is the wish that it drains: "", stopping, or stopped once nothing is in
-    flight there, or `retired`; `stop_run` is the operation that asked. `takes_profiles`: its version knows how
-    to hold deployed profiles.
+    flight there, or `retired`; `stop_run` is the operation that asked. `takes_profiles`: its
+    version knows how to hold deployed profiles.
     """
 
     __tablename__: ClassVar[Any] = "gateways"

@@ -126,6 +126,34 @@ class GatewayWithToken(Gateway):
     token: str
 
 
+class Recovery(Body):
+    """How a cloud stands that was restored from a backup.
+
+    While `recovering` nothing is fired or offered, until the gateways in `awaited` (the first 50
+    of them) have said hello, or a person releases it.
+    """
+
+    recovering: bool
+    incarnation: str
+    restored_at: datetime | None = None
+    awaited: list[str] = Field(default_factory=list)
+
+
+class Orphan(Body):
+    """An attempt in a gateway's journal whose task the cloud has never heard of.
+
+    `outcome` is what the gateway told of it, whole, once it was asked.
+    """
+
+    gateway: str
+    task: str
+    attempt: int
+    revision: int
+    status: str
+    outcome: dict[str, JsonValue] | None = None
+    at: datetime
+
+
 class Artifact(Body):
     """An immutable file. `image_version` and `image_hash` are set when it is an MCUboot image."""
 
@@ -143,3 +171,4 @@ class Version(Body):
     product: str = "roundsman"
     version: str
     incarnation: str = ""
+    recovering: bool = False

@@ -16,6 +16,7 @@ from roundsman._async.groups import Groups
 from roundsman._async.holds import Holds
 from roundsman._async.jobs import Jobs
 from roundsman._async.profiles import Profiles
+from roundsman._async.recovery import Recoveries
 from roundsman._async.runs import Runs
 from roundsman._async.secrets import Secrets
 from roundsman._async.tasks import Tasks
@@ -62,6 +63,7 @@ class AsyncRoundsman:
         self.audit = Audit(self._transport)
         self.artifacts = Artifacts(self._transport)
         self.profiles = Profiles(self._transport)
+        self.recovery = Recoveries(self._transport)
 
     async def version(self) -> Version:
         """What the service is; needs no token."""

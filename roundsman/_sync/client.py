@@ -16,6 +16,7 @@ from roundsman._sync.groups import Groups
 from roundsman._sync.holds import Holds
 from roundsman._sync.jobs import Jobs
 from roundsman._sync.profiles import Profiles
+from roundsman._sync.recovery import Recoveries
 from roundsman._sync.runs import Runs
 from roundsman._sync.secrets import Secrets
 from roundsman._sync.tasks import Tasks
@@ -62,6 +63,7 @@ class Roundsman:
         self.audit = Audit(self._transport)
         self.artifacts = Artifacts(self._transport)
         self.profiles = Profiles(self._transport)
+        self.recovery = Recoveries(self._transport)
 
     def version(self) -> Version:
         """What the service is; needs no token."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import JsonValue
 
-from contract.http.fleet import Gateway, GatewayWithToken, NewGateway, RetireGateway
+from contract.http.fleet import Gateway, GatewayWithToken, NewGateway, Orphan, RetireGateway
 from contract.http.operations import StopGateways
 from contract.http.runs import Run
 from contract.http.targets import EditGateway
@@ -31,6 +31,11 @@ class Gateways:
     def list(self, *, limit: int | None = None) -> Iterator[Gateway]:
         """All gateways; `limit` is the size of a page."""
         return self._transport.items("/gateways", Gateway, {"limit": limit})
+
+    def orphans(self, gateway: str, *, limit: int | None = None) -> Iterator[Orphan]:
+        """Attempts in its journal whose tasks the cloud has never heard of; see `recovery`."""
+        path = f"/gateways/{gateway}/orphans"
+        return self._transport.items(path, Orphan, {"limit": limit})
 
     def edit(self, gateway: str, edit: EditGateway) -> Gateway:
         """Name it, set its type, tags and attributes; a null takes one away."""

@@ -27,6 +27,7 @@ NOUNS: Final = {
     "tables": "Data tables and their rows.",
     "secrets": "Named secrets that steps use.",
     "ca": "Who signs the certificates of devices.",
+    "recovery": "A cloud that was restored from a backup.",
     "audit": "Who did what, and when.",
     "artifacts": "Firmware images and other immutable files.",
     "profiles": "What gateways know of device families.",

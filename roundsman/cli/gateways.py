@@ -1,10 +1,11 @@
 """`roundsman gateways`: the edge processes."""
 
-from typing import Annotated
+from datetime import timedelta
+from typing import Annotated, Final
 
 import typer
 
-from contract.http.fleet import Gateway, GatewayWithToken
+from contract.http.fleet import Gateway, GatewayWithToken, Orphan
 from contract.http.runs import Run
 from roundsman._sync.client import Roundsman
 from roundsman.cli.options import Format, noun, verb
@@ -13,6 +14,7 @@ from roundsman.cli.session import connect, output_of
 from roundsman.cli.target_files import Everything, Query, read_query, show
 
 app = noun("The edge processes.")
+CLOCK_OFF_MS: Final = 5_000
 
 
 @verb(app, "list", "roundsman gateways list")
@@ -28,6 +30,12 @@ def get(ctx: typer.Context, gateway: Annotated[str, typer.Argument(help="Its id.
     output_of(ctx).item(found, [*((c.title, c.value(found)) for c in COLUMNS), *_trouble(found)])
 
 
+@verb(app, "orphans", "roundsman gateways orphans berlin-1")
+def orphans(ctx: typer.Context, gateway: Annotated[str, typer.Argument(help="Its id.")]) -> None:
+    """List what a gateway holds of tasks that the cloud has never heard of."""
+    output_of(ctx).items(connect(ctx).gateways.orphans(gateway), ORPHANS)
+
+
 def _trouble(gateway: Gateway) -> list[tuple[str, object]]:
     """What is not as it should be, each class by its name."""
     lost = ", ".join(f"{count} {name}" for name, count in sorted(gateway.dropped.items()))
@@ -39,8 +47,17 @@ def _trouble(gateway: Gateway) -> list[tuple[str, object]]:
         ("FOREIGN DEVICES", ", ".join(gateway.claims) or "none"),
         ("TURNED AWAY", _turned_away(gateway)),
         ("ALARM", told.get("alarm") or "none"),
-        ("STORAGE FULL", told.get("storage_full", False)),
+        ("STORAGE", told.get("storage") or "fine"),
+        ("CLOCK", _clock(told.get("clock_off_ms"))),
     ]
+
+
+def _clock(off_ms: object) -> str:
+    """How far a gateway's own clock is from the right time, which its reports use all the same."""
+    if not isinstance(off_ms, int) or abs(off_ms) < CLOCK_OFF_MS:
+        return "fine"
+    off = timedelta(seconds=abs(off_ms) // 1000)
+    return f"{off} {'ahead' if off_ms > 0 else 'behind'}"
 
 
 def _turned_away(gateway: Gateway) -> str:
@@ -148,4 +165,12 @@ COLUMNS = [
     Column[Gateway]("DEVICES", lambda gateway: gateway.devices),
     Column[Gateway]("OPEN TASKS", lambda gateway: gateway.open_tasks),
     Column[Gateway]("LAST HEARD", lambda gateway: gateway.last_heard_at),
+]
+
+ORPHANS = [
+    Column[Orphan]("TASK", lambda orphan: orphan.task),
+    Column[Orphan]("ATTEMPT", lambda orphan: orphan.attempt),
+    Column[Orphan]("STATUS", lambda orphan: orphan.status),
+    Column[Orphan]("TOLD", lambda orphan: orphan.outcome is not None),
+    Column[Orphan]("AT", lambda orphan: orphan.at),
 ]

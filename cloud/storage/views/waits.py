@@ -7,7 +7,7 @@ from cloud.domain.control import pausers
 from cloud.domain.counts import Totals
 from cloud.domain.dispatch import SILENCE_MS, DueTask, Rules, reason
 from cloud.domain.serial import is_over
-from cloud.storage import dispatching, holds, jobs
+from cloud.storage import dispatching, holds, jobs, recovery
 from cloud.storage.database import Session
 from cloud.storage.dialect import fetch_one
 from cloud.storage.dispatching import due_task_of, turn_of
@@ -28,6 +28,8 @@ def _of_status(session: Session, run: RunRow, now: int) -> str:
         return "job_paused" if "job" in pausers(run.paused_by) else "paused"
     if run.starts_at is not None and run.starts_at > now:
         return "start"
+    if recovery.is_recovering(session):
+        return "recovering"
     replaced = "SELECT 1 FROM runs WHERE ended_at IS NULL AND replaced_by = :run LIMIT 1"
     if fetch_one(session, replaced, run=run.id) is not None:
         return "replacing"
@@ -48,7 +50,7 @@ def run_waits_for(session: Session, run: RunRow, totals: Totals, now: int) -> st
     if totals.of(T.RUNNING):
         return None
     if run.creating and not totals.total:
-        return "creating"
+        return "recovering" if recovery.is_recovering(session) else "creating"
     if run.fed and totals.ended == run.total:
         return "timeouts"
     task = _first_left(session, run)
@@ -107,6 +109,8 @@ def _of_open(session: Session, task: Any, now: int) -> str | None:
 
 
 def _of_due(session: Session, task: Any, run: RunRow, totals: Totals, now: int) -> str:
+    if recovery.is_recovering(session):
+        return "recovering"
     held = holds.active(session, run.org, now)
     if ("org", "all") in held:
         return "emergency_stop"
