@@ -8,8 +8,8 @@ import secrets
 import signal
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,11 +20,13 @@ from pydantic import JsonValue
 from contract.ids import GatewayId, OrgId
 from contract.messages import ArtifactRef, InventoryDevice, WantedProfiles
 from contract.topics import Address
+from gateway import storage
 from gateway.actions.base import Action, FetchedArtifact
 from gateway.artifacts.cache import ArtifactCache
 from gateway.artifacts.download import Download
 from gateway.artifacts.profile_files import ProfileFiles
 from gateway.artifacts.serve import ArtifactServer
+from gateway.clock import OFF_MS, Clock
 from gateway.cloud_link.calls import Calls
 from gateway.cloud_link.link import CloudLink
 from gateway.cloud_link.receiver import Listeners, Receiver
@@ -37,8 +39,8 @@ from gateway.domain.facts import Instant
 from gateway.domain.retention import Keeping, Stream
 from gateway.drivers.base import Driver, OnDeviceLog, OnProgress, Surroundings
 from gateway.errors import CloudRefused, DeviceUnreachable, SettingsInvalid, StorageFull
-from gateway.journal import keeping, meta, outbox
-from gateway.journal.database import Database, open_database
+from gateway.journal import keeping, meta
+from gateway.journal.database import Database
 from gateway.logs import Log
 from gateway.plugins import PlugIns
 from gateway.runner.buses import Buses
@@ -113,18 +115,18 @@ class Gateway:
     ) -> None:
         self._profiles = profiles
         self._journal = journal
-        self._clock = chance.clock
+        clock = self._clock = Clock.of(chance.clock)
         buses = Buses() if buses is None else buses
         self._buses = buses
-        self._handles = {d.id: DeviceHandle(d, buses, chance.clock) for d in devices}
+        self._handles = {d.id: DeviceHandle(d, buses, clock) for d in devices}
         self.state = LinkState(address, identity.journal, chance.word())
-        self.calls = Calls(self.state, lambda: chance.clock().mono)
+        self.calls = Calls(self.state, lambda: clock().mono)
         self.sender = Sender(
             journal,
             self.state,
-            lambda: chance.clock().mono,
+            lambda: clock().mono,
             self._health,
-            lambda: chance.clock().wall,
+            lambda: clock().wall,
             backlog_per_s,
         )
         self.supervisor = Supervisor(
@@ -133,9 +135,10 @@ class Gateway:
                 actions=actions,
                 artifacts=artifacts,
                 buses=buses,
-                clock=chance.clock,
+                clock=clock,
                 gateway={"id": address.gateway, "org": address.org},
                 boot=identity.boot,
+                devices=self._handles,
                 may_begin=lambda: self.state.may_begin_work,
                 stream=self._stream,
                 on_unsent=self.sender.wake,
@@ -148,7 +151,7 @@ class Gateway:
             self._handles,
             buses,
             journal,
-            chance.clock,
+            clock,
             self._stream,
             self.sender.wake,
             self.supervisor.is_at_work,
@@ -161,18 +164,19 @@ class Gateway:
             on_session=self._session_opened,
             on_reply=self.calls.take_reply,
             on_profiles=self._profiles_wanted,
+            on_time=self._time_told,
         )
         self.link = CloudLink(
             connector=make_connector(self.state),
             journal=journal,
             state=self.state,
-            receiver=Receiver(journal, self.state, listeners, identity.boot, chance.clock),
+            receiver=Receiver(journal, self.state, listeners, identity.boot, clock),
             sender=self.sender,
             calls=self.calls,
             inventory=self._inventory,
             version=version_of_ours(),
             verbs=list(actions),
-            clock=chance.clock,
+            clock=clock,
             chance=chance.number,
             new_nonce=chance.word,
             profiles=None if profiles is None else profiles.held,
@@ -180,19 +184,23 @@ class Gateway:
         )
 
     async def tidy(self) -> None:
-        """Bury what has had its time, as long as this runs."""
+        """Bury what has had its time, as long as this runs, and once that is sure."""
         while True:
             limits = self.state.limits
             kept = Keeping(limits.keep_ended, limits.keep_tombstones)
-            try:
-                found = await self._journal.run_unsynced(keeping.prune, kept, self._clock().wall)
-            except StorageFull as error:
-                log.error("disk full", why=str(error))
-            else:
-                if found.buried or found.gone:
-                    log.info("tidied", buried=found.buried, gone=found.gone)
-                    continue
+            surely = self._clock.surely
+            if surely is not None:
+                # What fails is told by `watch_disk`.
+                with contextlib.suppress(StorageFull):
+                    found = await self._journal.run_unsynced(keeping.prune, kept, surely)
+                    if found.buried or found.gone:
+                        log.info("tidied", buried=found.buried, gone=found.gone)
+                        continue
             await asyncio.sleep(PRUNE_EVERY_S)
+
+    async def watch_disk(self) -> None:
+        """Tell when the journal's disk fails, and go on once it works again."""
+        await storage.watch(self._journal, self.sender.say_health)
 
     async def keep_profiles(self) -> None:
         """Hold the profiles that the cloud wants here, as long as this runs."""
@@ -209,6 +217,12 @@ class Gateway:
             # Whether a device can be spoken with at all is told in the inventory.
             self.state.ask_for_hello()
 
+    def _time_told(self, time: int, asked: int) -> None:
+        self._clock.learn(time, asked)
+        off = self._clock.off_ms
+        if abs(off) > OFF_MS:
+            log.warning("the machine's clock is wrong: the cloud's time is used", off_ms=off)
+
     def _session_opened(self) -> None:
         self.sender.forget_flights()
         self.calls.say_again()
@@ -221,8 +235,11 @@ class Gateway:
 
     def _health(self) -> dict[str, JsonValue]:
         usage = resource.getrusage(resource.RUSAGE_SELF)
+        trouble = self._journal.trouble
         return {
-            "storage_full": self._journal.is_full,
+            "storage_full": trouble is not None and trouble.code == "full",
+            "storage": None if trouble is None else trouble.text,
+            "clock_off_ms": self._clock.off_ms,
             "alarm": self.state.alarm,
             "dropped_messages": dict(self.state.dropped),
             "max_rss_kib": usage.ru_maxrss,
@@ -231,8 +248,11 @@ class Gateway:
         }
 
 
-def run(settings: Settings, plug_ins: PlugIns) -> None:
-    """Run until SIGTERM or SIGINT. Raises SettingsInvalid; at the first connect CloudRefused."""
+def run(settings: Settings, plug_ins: PlugIns, new_journal: bool = False) -> None:
+    """Run until SIGTERM or SIGINT. Raises SettingsInvalid; at the first connect CloudRefused.
+
+    A damaged journal raises JournalDamaged, or with `new_journal` is moved aside.
+    """
     profiles = read_profiles(
         settings.profiles, settings.devices, plug_ins.profiles, profiles_folder(settings)
     )
@@ -244,9 +264,10 @@ def run(settings: Settings, plug_ins: PlugIns) -> None:
         log.error("plug-in cannot be used", why=problem)
     token = settings.token()
     tls = cloud_tls(settings)
-    with _journal(settings.data_dir) as (journal, identity):
-        kept = settings.journal
-        journal.run_now(outbox.limit, kept.max_lines, kept.max_bytes)
+    kept = settings.journal
+    with storage.open_journal(
+        settings.data_dir, secrets.token_hex(16), new_journal, kept.max_lines, kept.max_bytes
+    ) as (journal, identity):
         main = _main(settings, plug_ins, profiles, token, tls, journal, identity)
         # asyncio.Runner would wait for the thread of a connect that is under way.
         _new_loop().run_until_complete(main)
@@ -265,6 +286,7 @@ async def _main(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    clock = Clock(now, int(journal.run_now(meta.get, "time") or 0))
     async with AsyncExitStack() as stack:
         messages = await _local_messages(settings, stack)
         buses = Buses()
@@ -275,7 +297,7 @@ async def _main(
             lambda: secrets.token_hex(6),
             buses,
             journal=journal,
-            clock=now,
+            clock=clock,
         )
         server, cache = await _artifacts(settings, token, stack)
         artifacts = CachedArtifacts(cache, server.url_for)
@@ -302,7 +324,7 @@ async def _main(
             plug_ins.actions,
             artifacts,
             lambda state: _connector(state, _broker(settings, token, tls)),
-            Chance(now, random.random, lambda: secrets.token_hex(8)),
+            Chance(clock, random.random, lambda: secrets.token_hex(8)),
             _outside(settings, messages),
             buses,
             keeper,
@@ -334,6 +356,7 @@ async def _serve(
                 loops.create_task(gateway.link.run(), name="cloud_link"),
                 loops.create_task(gateway.tidy(), name="journal.keeping"),
                 loops.create_task(gateway.keep_profiles(), name="profiles"),
+                loops.create_task(gateway.watch_disk(), name="journal.disk"),
             ]
             if messages is not None:
                 running.append(loops.create_task(messages.run(), name="transports.mqtt"))
@@ -498,15 +521,6 @@ def _tls(settings: Settings) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise SettingsInvalid(f"cloud.tls: {error}") from error
     return context
-
-
-@contextmanager
-def _journal(folder: Path) -> Iterator[tuple[Database, meta.Identity]]:
-    journal = open_database(folder)
-    try:
-        yield journal, journal.run_now(meta.begin, secrets.token_hex(16))
-    finally:
-        journal.close()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

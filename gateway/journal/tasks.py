@@ -208,6 +208,16 @@ def awaiting(db: Connection, now: Instant) -> list[Attempt]:
     return [found for row in rows if (found := load(db, row[0], row[1], now)) is not None]
 
 
+def with_members(db: Connection, now: Instant) -> list[Attempt]:
+    """Begun attempts that update several devices together."""
+    rows = db.execute(
+        "SELECT task, attempt FROM tasks WHERE ended_at IS NULL AND begun = 1"
+        """ AND lane LIKE 'task:%' AND record LIKE '%"together"%'"""
+    ).fetchall()
+    found = [load(db, task, attempt, now) for task, attempt in rows]
+    return [attempt for attempt in found if attempt is not None]
+
+
 def acknowledge(
     db: Connection, task: str, attempt: int, word: Acknowledgment, now: Instant, stream: Stream
 ) -> bool:

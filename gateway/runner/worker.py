@@ -67,6 +67,7 @@ from gateway.journal import outbox, tasks
 from gateway.journal.database import Database
 from gateway.logs import Log
 from gateway.runner.buses import Buses
+from gateway.runner.claims import Claims
 from gateway.runner.devices import OPEN_WITHIN_S, DeviceHandle
 from gateway.runner.reach import Artifacts, Outside, Place, StepReach
 from gateway.runner.replies import Replies
@@ -105,6 +106,8 @@ class Shop:
     outside: Outside
     replies: Replies
     probation: asyncio.Lock = field(default_factory=asyncio.Lock)
+    claims: Claims = field(default_factory=Claims)
+    devices: Mapping[str, DeviceHandle] = field(default_factory=dict)
 
 
 class Worker:
@@ -167,7 +170,7 @@ class Worker:
         try:
             while not self._is_stopping:
                 self._more.clear()
-                if self._device is not None:
+                if self._device is not None and self._shop.claims.is_free_for(self.lane, ""):
                     await self._device.freshen()
                 attempt = await self._shop.journal.run_unsynced(
                     tasks.next_of, self.lane, self._shop.clock()
@@ -207,7 +210,11 @@ class Worker:
             log.info("attempt overtaken", task=attempt.offer.task, attempt=attempt.offer.attempt)
         finally:
             self._attempt = None
-            self._shop.artifacts.release(_holder(attempt))
+            holder = holder_of(attempt)
+            self._shop.artifacts.release(holder)
+            for device in self._shop.claims.held_by(holder) - {self.lane}:
+                await self._shop.devices[device].rest()
+            self._shop.claims.release(holder)
 
     async def _carry_within(self, steps: asyncio.TaskGroup) -> None:
         device = self._device.scope() if self._device else {}
@@ -218,6 +225,8 @@ class Worker:
             return
         if self._attempt.is_suspect and not self._is_stopping:
             await self._begin_probation(steps)
+        if self._device is not None and self._attempt.begun:
+            await self._shop.claims.take([self.lane], holder_of(self._attempt))
         await self._take(Started(self._shop.boot, device, self._shop.gateway), steps)
         await self._until_begun(steps)
         while self._open and not self._is_stopping:
@@ -279,6 +288,8 @@ class Worker:
                     await self._take(heard, steps)
                     continue
                 obstacle = looking.result()
+            if obstacle is None and not self._has_device():
+                obstacle = "device_held"
             if obstacle is None:
                 await self._take(Begin(), steps)
                 return
@@ -286,13 +297,19 @@ class Worker:
             await self._take(fact, steps)
             if not self._open:
                 return
-            late_in = max(self._attempt.start_by_at - self._shop.clock().wall, 1)
+            late_in = max(self._attempt.late_in(self._shop.clock()), 1)
             pause = self._device.link.next_try_ms if self._device else 0
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(max(pause, 500), late_in) / 1000):
                     heard = await self._inbox.get()
             if heard is not None:
                 await self._take(heard, steps)
+
+    def _has_device(self) -> bool:
+        """The device is this attempt's from now on; False where another attempt has it."""
+        if self._device is None or self._attempt is None:
+            return True
+        return self._shop.claims.try_take(self.lane, holder_of(self._attempt))
 
     @property
     def _is_free(self) -> bool:
@@ -322,6 +339,8 @@ class Worker:
             return "in_conflict"
         handle = self._device
         assert self._attempt is not None
+        if not self._shop.claims.is_free_for(self.lane, holder_of(self._attempt)):
+            return "device_held"
         first = self._attempt.first_step
         if handle is None or first is None or not first.uses.startswith(ON_DEVICES):
             return None
@@ -421,7 +440,11 @@ class Worker:
                 break
             except StorageFull as error:
                 if not told:
-                    log.error("disk full: result waits", task=attempt.offer.task, why=str(error))
+                    log.error(
+                        "the disk takes nothing: result waits",
+                        task=attempt.offer.task,
+                        why=str(error),
+                    )
                 self._lines_dropped += len(lines)
                 told, lines = True, []
                 await asyncio.sleep(DISK_FULL_RETRY_S)
@@ -494,7 +517,9 @@ class Worker:
             on_progress=lambda percent, note: self._inbox.put_nowait(Progress(percent, note)),
             on_log=lambda level, text: self._log_line(attempt, level, text, {"step": step}),
             clock_ms=lambda: self._shop.clock().wall,
-            holder=_holder(attempt),
+            holder=holder_of(attempt),
+            claims=self._shop.claims,
+            devices=self._shop.devices,
         )
 
     async def _outcome(self, effect: Perform, reach: StepReach) -> Fact:
@@ -597,7 +622,8 @@ class Worker:
         self._lines.extend(self._device.take_states())
 
 
-def _holder(attempt: Attempt) -> str:
+def holder_of(attempt: Attempt) -> str:
+    """The name under which an attempt has files and devices."""
     return f"{attempt.offer.task}:{attempt.offer.attempt}"
 
 
