@@ -441,7 +441,7 @@ async def _artifacts(
     folder = settings.data_dir / "artifacts"
     cache = ArtifactCache(folder, download, settings.artifacts.max_bytes)
     host, port = host_and_port(settings.artifacts.listen)
-    server = ArtifactServer(cache.find, host, port, settings.artifacts.advertise)
+    server = ArtifactServer(cache.find_held, host, port, settings.artifacts.advertise)
     await stack.enter_async_context(server)
     return server, cache
 

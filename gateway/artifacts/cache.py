@@ -38,7 +38,7 @@ class _Running:
 
 
 class ArtifactCache:
-    """`fetch` for steps, `hold` and `release` for tasks, `find` for the server.
+    """`fetch` for steps, `hold` and `release` for tasks, `find_held` for the server.
 
     `max_bytes` is exceeded only by what tasks hold at the same time. `keep_free` bytes of the
     disk are left to others.
@@ -78,9 +78,14 @@ class ArtifactCache:
         self._holders.pop(holder, None)
 
     def find(self, sha256: str) -> Path | None:
-        """A file that was verified in this process, for the server."""
+        """A file that was verified in this process."""
         path = self._folder / sha256
         return path if sha256 in self._verified and path.exists() else None
+
+    def find_held(self, sha256: str) -> Path | None:
+        """A file that a task has now: no device may fetch another."""
+        is_held = any(sha256 in held for held in self._holders.values())
+        return self.find(sha256) if is_held else None
 
     def size_bytes(self) -> int:
         return sum(size for _, size, _ in self._files())
