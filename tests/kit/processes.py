@@ -2,9 +2,11 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +25,17 @@ _TAIL_LINES = 60
 
 class ProgramEnded(AssertionError):
     """A program ended while a test waited for something it should do."""
+
+
+def _dying_with_us() -> list[str]:
+    """Words before a command, so that nothing outlives a test run that was killed.
+
+    The signal comes when the thread that started it ends, so only the main one may ask for it.
+    """
+    tool = shutil.which("setpriv")
+    if tool is None or threading.current_thread() is not threading.main_thread():
+        return []
+    return [tool, "--pdeathsig", "KILL", "--"]
 
 
 class Program:
@@ -51,7 +64,7 @@ class Program:
         with open(self.log, "ab") as out:
             self._read_from = out.tell()
             self._process = subprocess.Popen(
-                self.command,
+                [*_dying_with_us(), *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -6,7 +6,7 @@ It speaks the contract over a test client, in any gateway's name, and keeps all 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from contract.ids import DEFAULT_ORG, GatewayId, OrgId
 from contract.lifecycle import TaskStatus
@@ -27,6 +27,8 @@ from contract.topics import Address, Kind
 from contract.topics import parse as parse_topic
 from tests.kit.mqtt_client import MqttClient
 from tests.kit.waiting import wait_until
+
+DEVICES_A_PAGE: Final = 500
 
 
 class BareGateway:
@@ -65,16 +67,18 @@ class BareGateway:
         """Say hello with an empty journal, and take the session its welcome opens."""
         self._said += 1
         nonce = f"nonce-{self._said}"
-        hello = Hello(
-            nonce=nonce,
-            page=1,
-            pages=1,
-            journal=self._journal,
-            instance=self._instance,
-            verbs=sorted(PERFORMED),
-            devices=self._devices,
-        )
-        self.say(Kind.HELLO, encode(hello))
+        starts = range(0, max(len(self._devices), 1), DEVICES_A_PAGE)
+        for page, start in enumerate(starts, 1):
+            hello = Hello(
+                nonce=nonce,
+                page=page,
+                pages=len(starts),
+                journal=self._journal,
+                instance=self._instance,
+                verbs=sorted(PERFORMED),
+                devices=self._devices[start : start + DEVICES_A_PAGE],
+            )
+            self.say(Kind.HELLO, encode(hello))
 
         def answer() -> Welcome | None:
             return next((w for w in self.heard(Welcome) if w.nonce == nonce), None)
