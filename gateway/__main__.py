@@ -22,6 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="roundsman gateway", description="Run a gateway.")
     parser.add_argument("config", type=Path, help="settings, such as configs/gateway.yaml")
     parser.add_argument("--check", action="store_true", help="only check the settings, and say")
+    parser.add_argument(
+        "--new-journal", action="store_true", help="if the journal is damaged, move it aside"
+    )
     given = parser.parse_args(arguments)
     try:
         plug_ins = load_plug_ins()
@@ -48,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{given.config}: fine, {len(settings.devices)} devices")
             return 0
         configure_logs(settings.log.level, settings.log.format)
-        run(settings, plug_ins)
+        run(settings, plug_ins, given.new_journal)
     except SettingsInvalid as error:
         print(error, file=sys.stderr)
         return EXIT_INVALID

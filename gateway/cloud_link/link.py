@@ -80,6 +80,8 @@ class CloudLink:
             except* CloudRefused as refusal:
                 refused = str(_first(refusal))
                 base = REFUSED_DELAY_MS
+            except* StorageFull as failed:
+                log.error("cloud link waits for the disk", why=str(_first(failed)))
             if refused:
                 self._state.alarm = refused
                 if not self._was_connected:
@@ -132,6 +134,7 @@ class CloudLink:
         self._state.nonce = nonce
         tries = 0
         while not self._state.opened.is_set():
+            self._state.asked_at = self._clock().mono
             for page in said:
                 await connection.publish(Kind.HELLO, self._state.seal(page))
             tries += 1

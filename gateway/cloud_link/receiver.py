@@ -36,6 +36,7 @@ class Listeners:
     `on_work`: lanes that have new work; `on_cancel`: cancels of attempts that may be in a worker's
     hands; `on_receipt`: the receipt, for the sender; `on_unsent`: something is to be sent;
     `on_session`: a session has opened; `on_reply`: the answer to a call, wanted or not;
+    `on_time`: the cloud's time, and when it was asked for, in ms;
     `on_profiles`: the profiles that are wanted here, and whether a session opens with them.
     """
 
@@ -46,6 +47,7 @@ class Listeners:
     on_session: Callable[[], None]
     on_reply: Callable[[Reply], bool]
     on_profiles: Callable[[WantedProfiles, bool], None] = lambda wanted, opens: None
+    on_time: Callable[[int, int], None] = lambda time, asked: None
 
 
 class Receiver:
@@ -87,7 +89,7 @@ class Receiver:
         except StorageFull as error:
             # Nothing was taken, so the cloud will say it again.
             self._state.dropped["disk full"] += 1
-            log.error("disk full: message not taken", kind=kind, why=str(error))
+            log.error("the disk takes nothing: message not taken", kind=kind, why=str(error))
         except Exception as error:  # noqa: BLE001 (taken part by part, and told there)
             if message is None:
                 self._raised(kind, error)
@@ -165,8 +167,9 @@ class Receiver:
             return
         if is_new:
             self._log_session(welcome)
+            self._listeners.on_time(welcome.time, self._state.asked_at)
             # Not synced: what a power cut forgets is said once more.
-            await self._journal.run_unsynced(meta.mark_welcomed)
+            await self._journal.run_unsynced(meta.mark_welcomed, welcome.time)
         await self._journal.run(self._correct, welcome, self._clock())
         await self._cancel(welcome.cancel)
         if is_new:

@@ -17,6 +17,7 @@ from gateway.cloud_link.wire import Connection, LinkState
 from gateway.domain.backoff import backoff_ms
 from gateway.domain.retention import Kind as LineKind
 from gateway.domain.retention import Stream
+from gateway.errors import StorageFull
 from gateway.journal import outbox, tasks
 from gateway.journal.database import Database, Rows
 from gateway.journal.tasks import Unsent
@@ -95,6 +96,7 @@ class Sender:
         self._last_backlog = 0
         self._has_backlog = False
         self._profiles: HeldProfiles | None = None
+        self._must_tell = False
         self.sent = 0
 
     def wake(self, urgent: bool) -> None:
@@ -102,6 +104,11 @@ class Sender:
         self._wake.set()
         if urgent:
             self._urgent.set()
+
+    def say_health(self) -> None:
+        """Something is wrong, or right again: tell it before the next heartbeat is due."""
+        self._must_tell = True
+        self.wake(urgent=True)
 
     def say_profiles(self, held: HeldProfiles) -> None:
         """Answer a set of wanted profiles; the cloud asks again for an answer that is lost."""
@@ -172,16 +179,23 @@ class Sender:
             await connection.publish(Kind.REPORT, self._state.seal(Report(profiles=said)))
         self._give_up_silent(now)
         is_free = len(self._in_flight) < self._state.limits.max_unreceipted
-        batch = await self._journal.run_unsynced(self._pick, now) if is_free else None
+        batch = await self._picked(now) if is_free else None
         if batch is not None and not batch.is_empty:
             await self._send_batch(connection, batch, now)
             return True
-        if now - self._last_sent >= self._state.limits.heartbeat:
+        if self._must_tell or now - self._last_sent >= self._state.limits.heartbeat:
+            self._must_tell = False
             digest, dropped = (batch.digest, batch.dropped) if batch else (None, {})
             beat = Report(digest=digest, health=self._health(), dropped=dropped)
             await connection.publish(Kind.REPORT, self._state.seal(beat))
             self._last_sent = now
         return False
+
+    async def _picked(self, now: int) -> Batch | None:
+        try:
+            return await self._journal.run_unsynced(self._pick, now)
+        except StorageFull:
+            return None  # a disk that cannot be read is told of all the same
 
     async def _send_batch(self, connection: Connection, batch: Batch, now: int) -> None:
         self._message += 1

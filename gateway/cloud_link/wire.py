@@ -42,7 +42,8 @@ class LinkState:
     """How the link stands; the one place that stamps what goes out and checks what comes in.
 
     `alarm` is why the broker or the cloud refuses us, for people; `dropped` counts messages that
-    were not taken, by reason. `refused` is the cloud's code for not letting us in, until it does.
+    were not taken, by reason. `asked_at` is when a hello was last said, by the monotonic
+    clock. `refused` is the cloud's code for not letting us in, until it does.
     """
 
     address: Address
@@ -55,6 +56,7 @@ class LinkState:
     refused: str | None = None
     alarm: str | None = None
     nonce: str | None = None
+    asked_at: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     hello_within: asyncio.Queue[int] = field(default_factory=asyncio.Queue)

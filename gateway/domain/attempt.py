@@ -148,6 +148,9 @@ class _Turn:
         if booted != fact.boot:
             skipped = attempt.revision + UNSYNCED_REVISIONS
             self._set(revision=skipped)
+            # Between two starts only the wall clock tells; it may be wrong, but not for longer.
+            left = min(max(attempt.start_by_at - self._now.wall, 0), attempt.offer.start_by)
+            self._note(start_by_mono=self._now.mono + left)
         if attempt.current is None:
             if attempt.begun and not attempt.is_awaiting:  # stopped between two steps
                 self._proceed()
@@ -493,7 +496,7 @@ class _Turn:
         self._say(level, f"attempt {status}", {"code": code} if code else {})
 
     def _hand_back_if_late(self) -> bool:
-        if self._now.wall < self._attempt.start_by_at:
+        if self._attempt.late_in(self._now) > 0:
             return False
         self._hand_back("start_by has passed")
         return True

@@ -51,6 +51,8 @@ class StepState:
 class Attempt:
     """An attempt whole. What follows `memory` is forgotten when the process ends.
 
+    `start_by_mono` is when it is handed back if it has not begun, by the monotonic clock of `boot`;
+    `start_by_at` is the same by the wall clock, for the next one.
     `outcome` is how it will end, once known, while cleaning up; `performing` says that a step's
     outcome is awaited, and is false while it waits to be tried again.
     """
@@ -61,6 +63,7 @@ class Attempt:
     steps: tuple[StepState, ...]
     start_by_at: int
     boot: int
+    start_by_mono: int | None = None
     revision: int = 1
     unsynced: int = 0
     begun: bool = False
@@ -94,6 +97,12 @@ class Attempt:
         """Its steps are done; whoever acknowledges it has the word, and no worker."""
         return self.status is TaskStatus.AWAITING
 
+    def late_in(self, now: Instant) -> int:
+        """How many ms are left until it is handed back, if it has not begun."""
+        if self.start_by_mono is not None:
+            return self.start_by_mono - now.mono
+        return self.start_by_at - now.wall
+
     @property
     def is_suspect(self) -> bool:
         """Twice or more the process has ended in its step, and perhaps because of it."""
@@ -113,6 +122,7 @@ def accept(offer: OfferedTask, body: JobBody, boot: int, now: Instant) -> Attemp
         status=TaskStatus.ACCEPTED,
         steps=(StepState(),) * len(body.steps),
         start_by_at=now.wall + offer.start_by,
+        start_by_mono=now.mono + offer.start_by,
         boot=boot,
     )
 

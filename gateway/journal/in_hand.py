@@ -4,6 +4,7 @@ A process that dies leaves here what it had in hand. What it dies of again and a
 then, so that a message cannot keep the gateway from everything else for ever.
 """
 
+import contextlib
 import hashlib
 import mmap
 import os
@@ -23,12 +24,7 @@ class InHand:
     """One thing at a time. A page of shared memory: to take and to put down costs no disk."""
 
     def __init__(self, folder: Path) -> None:
-        file = os.open(folder / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.ftruncate(file, (_ENTRIES + 1) * (_DIGEST + 1))
-            self._page = mmap.mmap(file, (_ENTRIES + 1) * (_DIGEST + 1))
-        finally:
-            os.close(file)
+        self._page = _page(folder / FILE_NAME, (_ENTRIES + 1) * (_DIGEST + 1))
         left = self._page[:_DIGEST]
         self.is_careful = left != _NOTHING or any(self._at(place)[1] for place in range(_ENTRIES))
         if left not in (_NOTHING, _BATCH):
@@ -76,6 +72,22 @@ class InHand:
     def _put(self, place: int, digest: bytes, deaths: int) -> None:
         start = (place + 1) * (_DIGEST + 1)
         self._page[start : start + _DIGEST + 1] = digest + bytes([deaths])
+
+
+def _page(path: Path, size: int) -> mmap.mmap:
+    """The file's page; where the disk has none to give, one that is forgotten with the process."""
+    with contextlib.suppress(OSError):
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            # A page that a full disk cannot hold would end the process when it is touched.
+            if (missing := size - os.fstat(file).st_size) > 0:
+                os.pwrite(file, bytes(missing), size - missing)
+                os.fsync(file)
+            if os.fstat(file).st_size >= size:
+                return mmap.mmap(file, size)
+        finally:
+            os.close(file)
+    return mmap.mmap(-1, size)
 
 
 def _digest(what: str) -> bytes:

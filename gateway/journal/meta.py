@@ -41,9 +41,14 @@ def next_mark(db: Connection, word: str) -> Marks:
     return Marks(mark, last)
 
 
-def mark_welcomed(db: Connection) -> None:
-    """The hello that carried the mark has been answered. A power cut may forget this."""
+def mark_welcomed(db: Connection, time: int = 0) -> None:
+    """The hello that carried the mark has been answered, at that time by the cloud's clock.
+
+    A power cut may forget this.
+    """
     put(db, "welcomed_mark", get(db, "mark") or "")
+    if time:
+        put(db, "time", str(time))
 
 
 def get(db: Connection, key: str) -> str | None:

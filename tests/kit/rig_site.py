@@ -137,11 +137,14 @@ class Site:
         options: Mapping[str, Any] | None = None,
         patience: str = PATIENCE,
         label: str = "",
+        env: Mapping[str, str] | None = None,
+        data_dir: Path | None = None,
     ) -> None:
         self.name = name
         self.label = label or name
         self.folder = folder
-        self.data_dir = folder / "data"
+        self.data_dir = data_dir or folder / "data"
+        self.env = env
         self.uplink = uplink
         self.groups = groups
         self.config = folder / "gateway.json"
@@ -188,7 +191,7 @@ class Site:
             self.simulator.program.wait_for_line(".")  # the lines are plugged in
         if self._program is None:
             name = f"gateway-{self.label}"
-            self._program = self._programs.python("gateway", self.config, name=name)
+            self._program = self._programs.python("gateway", self.config, name=name, env=self.env)
         else:
             self._program.start()
 
