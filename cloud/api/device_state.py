@@ -40,7 +40,8 @@ def wanted_samples(
     """What the address asks for. Raises Invalid."""
     names = [word.strip() for word in ",".join(keys or ()).split(",")]
     found = period_of(period, start, to, zone, services.clock())
-    return Wanted(device, found, frozenset(filter(None, names)))
+    words = (period, start, to, zone)
+    return Wanted(device, found, frozenset(filter(None, names)), words)
 
 
 WantedSamples = Annotated[Wanted, Depends(wanted_samples)]

@@ -31,10 +31,13 @@ class Wanted:
     device: str
     period: Period = field(default_factory=Period)
     keys: frozenset[str] = frozenset()
+    # The period as it was asked for: `2h` until now begins later with each page.
+    words: tuple[str | None, ...] | None = None
 
     @property
     def filters(self) -> Sequence[Any]:
-        return self.device, self.period.start, self.period.end, sorted(self.keys)
+        period = (self.period.start, self.period.end) if self.words is None else self.words
+        return self.device, period, sorted(self.keys)
 
 
 def list_samples(
