@@ -140,11 +140,11 @@ def test_work_that_takes_too_long_is_timed_out_on_both_sides(rig, tmp_path):
     assert aws.said("one", "given up")[0]["status"] == "TIMED_OUT"
 
 
-def test_a_cancel_takes_back_what_the_device_has_not_begun(rig):
+def test_a_forced_cancel_takes_back_what_the_device_has_not_begun(rig):
     aws = AwsSite(rig, "one")
     run = rig.start(job({"for": "nobody"}))
     rig.wait_for_step(run, "pump-1", "hand")
-    rig.client.runs.cancel(run)
+    rig.client.runs.cancel(run, force=True)
     rig.finish(run, RunStatus.CANCELLED)
     assert rig.steps(run, "pump-1")["hand"].failure.code == "interrupted"
     aws.start_client("one")
