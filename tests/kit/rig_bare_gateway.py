@@ -48,6 +48,7 @@ class BareGateway:
         self._devices = [InventoryDevice(id=device, type="device") for device in devices]
         self._journal, self._instance = journal, instance
         self._said = 0
+        self._parsed: list[Message] = []
 
     def __enter__(self) -> Self:
         self._client.connect()
@@ -107,10 +108,9 @@ class BareGateway:
 
     def heard(self, kind: type[Message]) -> Iterator[Any]:
         """Everything of a kind that has come down so far, in order."""
-        for topic, payload in list(self._client.messages):
-            message = parse(parse_topic(topic)[1], payload)
-            if isinstance(message, kind):
-                yield message
+        for topic, payload in self._client.messages[len(self._parsed) :]:
+            self._parsed.append(parse(parse_topic(topic)[1], payload))
+        yield from (message for message in self._parsed if isinstance(message, kind))
 
     def wait_for_offers(self, count: int) -> list[OfferedTask]:
         """The tasks offered, once there are `count` different ones, in their order."""
