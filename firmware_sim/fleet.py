@@ -14,16 +14,25 @@ import httpx
 from firmware_sim.device import Device, Experienced
 from firmware_sim.endpoints.connections import Connections
 from firmware_sim.endpoints.modbus_tcp import ModbusTcpEndpoint
-from firmware_sim.endpoints.mqtt import MqttEndpoint
+from firmware_sim.endpoints.mqtt import Login, MqttEndpoint
 from firmware_sim.endpoints.pty import PtyEndpoint
 from firmware_sim.families import FAMILIES
 from firmware_sim.messages import MessagePersonality
+from firmware_sim.personalities.cloud_gateway import CloudGatewayPersonality
 from firmware_sim.personalities.line_json import LineJsonPersonality
 from firmware_sim.personalities.modbus import ModbusPersonality
 from firmware_sim.personalities.mqtt import MqttPersonality
 from firmware_sim.personalities.smp import SmpPersonality
 from firmware_sim.recording import NO_TAP, Recording, Tap
-from firmware_sim.scenario import GadgetSpec, LineSpec, ModbusSpec, MqttSpec, SmpSpec, Spec
+from firmware_sim.scenario import (
+    CloudGatewaySpec,
+    GadgetSpec,
+    LineSpec,
+    ModbusSpec,
+    MqttSpec,
+    SmpSpec,
+    Spec,
+)
 
 STATUS_EVERY_S: Final = 0.4
 STATUS_RESTS: Final = 50
@@ -131,11 +140,15 @@ def assemble(
         return NO_TAP if recording is None else recording.of(name)
 
     def on_broker(
-        spec: MqttSpec | GadgetSpec, speaks: MessagePersonality, kind: str, topic: str
+        spec: MqttSpec | GadgetSpec | CloudGatewaySpec,
+        speaks: MessagePersonality,
+        kind: str,
+        topic: str,
+        login: Login | None = None,
     ) -> Member:
         place = spec.broker or broker
         name = tap(spec.device.identity.id)
-        endpoint = MqttEndpoint(speaks, place, http, connections, name, spec.qos)
+        endpoint = MqttEndpoint(speaks, place, http, connections, name, spec.qos, login)
         return Member(spec.device, kind, f"{_without_password(place)}/{topic}", endpoint)
 
     for spec in specs:
@@ -161,6 +174,11 @@ def assemble(
             case GadgetSpec():
                 gadget = FAMILIES[spec.family](spec.device, spec.settings)
                 members.append(on_broker(spec, gadget, spec.family, gadget.topics()[0]))
+            case CloudGatewaySpec():
+                gateway = CloudGatewayPersonality(spec.device, spec.settings, _wall_ms)
+                topic = spec.settings.address.down_filter()
+                login = Login(spec.settings.address.name, spec.settings.token)
+                members.append(on_broker(spec, gateway, "gateways", topic, login))
             case _:
                 assert_never(spec)
     return members
@@ -174,6 +192,10 @@ def _modbus(spec: ModbusSpec, link: Path, tap: Tap) -> list[Member]:
     host, _, port = spec.listen.rpartition(":")
     server = ModbusTcpEndpoint(units, host, int(port), tap)
     return [Member(device, "modbus", spec.listen, server) for device in spec.devices]
+
+
+def _wall_ms() -> int:
+    return max(time.time_ns() // 1_000_000, 0)
 
 
 def _without_password(broker: str) -> str:

@@ -3,6 +3,7 @@
 Problems are named with file, line and key; images of devices are built on demand with imgtool.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -15,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from contract.device.mcuboot import ImageInvalid, parse_version
 from contract.documents import load
 from contract.durations import Duration
-from contract.ids import Id
+from contract.ids import DEFAULT_ORG, GatewayId, Id, OrgId
+from contract.topics import Address
 from firmware_sim import faults as plan
 from firmware_sim import flash
 from firmware_sim.device import Device, Identity
@@ -24,6 +26,7 @@ from firmware_sim.gadget import GadgetSettings
 from firmware_sim.images import build_image
 from firmware_sim.line import Chatter, LineFaults
 from firmware_sim.modbus_server import Registers
+from firmware_sim.personalities.cloud_gateway import CloudGatewaySettings
 from firmware_sim.personalities.line_json import LineJsonSettings
 from firmware_sim.personalities.modbus import ModbusSettings, Unit
 from firmware_sim.personalities.mqtt import MqttSettings
@@ -190,7 +193,7 @@ class GroupSpec(_Strict):
 
     personality: Literal[
         "smp", "mqtt", "line_json", "modbus", "tasmota", "shelly_gen1", "shelly_gen2",
-        "zigbee2mqtt", "esphome", "losant", "thingsboard", "aws_jobs",
+        "zigbee2mqtt", "esphome", "losant", "thingsboard", "aws_jobs", "gateways",
     ]  # fmt: skip
     id: Id | None = None
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
@@ -230,6 +233,12 @@ class GroupSpec(_Strict):
     topic_prefix: Annotated[str, Field(pattern=r"^[^#+\s]+$")] | None = None
     offers: str | None = None
     flash_time: Duration = timedelta(milliseconds=500)
+    # gateways: `broker` is the cloud's
+    devices_each: Annotated[int, Field(ge=0, le=10_000)] = 10
+    task_time: Duration = timedelta(seconds=1)
+    failures: Probability = 0
+    org: Id = DEFAULT_ORG
+    tokens: Path | None = None
 
     @model_validator(mode="after")
     def _is_named(self) -> "GroupSpec":
@@ -352,7 +361,21 @@ class GadgetSpec:
         return (self.device,)
 
 
-Spec = SmpSpec | MqttSpec | LineSpec | ModbusSpec | GadgetSpec
+@dataclass(frozen=True, slots=True)
+class CloudGatewaySpec:
+    """A gateway on the cloud's broker; its device is the gateway itself."""
+
+    device: Device
+    settings: CloudGatewaySettings
+    broker: str | None = None
+    qos: int = 1
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return (self.device,)
+
+
+Spec = SmpSpec | MqttSpec | LineSpec | ModbusSpec | GadgetSpec | CloudGatewaySpec
 
 
 def read_scenario(path: Path) -> Scenario:
@@ -382,6 +405,8 @@ def make_devices(scenario: Scenario) -> Iterator[Spec]:
             )
         elif group.personality == "modbus":
             yield _modbus(group, devices, scenario.seed)
+        elif group.personality == "gateways":
+            yield from _cloud_gateways(group, devices)
         elif group.personality in ("smp", "mqtt"):
             yield from (_with_settings(group, device) for device in devices)
         else:
@@ -397,6 +422,33 @@ def _gadget_settings(group: GroupSpec, seed: int | str) -> GadgetSettings:
         flash_s=group.flash_time.total_seconds(),
         offered=None if group.offers is None else _built(group.offers, group.image_size, str(seed)),
     )
+
+
+def _cloud_gateways(group: GroupSpec, devices: Iterator[Device]) -> Iterator[CloudGatewaySpec]:
+    tokens = _tokens(group.tokens)
+    for device in devices:
+        name = device.identity.id
+        settings = CloudGatewaySettings(
+            Address(OrgId(group.org), GatewayId(name)),
+            group.devices_each,
+            group.task_time.total_seconds(),
+            group.failures,
+            tokens.get(name),
+        )
+        yield CloudGatewaySpec(device, settings, group.broker, group.qos)
+
+
+def _tokens(path: Path | None) -> dict[str, str]:
+    """Tokens by gateway, from a JSON object. Raises ScenarioInvalid."""
+    if path is None:
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ScenarioInvalid(f"tokens: {path}: {error}") from error
+    if not isinstance(found, dict) or not all(isinstance(t, str) for t in found.values()):
+        raise ScenarioInvalid(f"tokens: {path}: not a JSON object of texts")
+    return found
 
 
 def _modbus(group: GroupSpec, devices: Iterator[Device], seed: int | str) -> ModbusSpec:

@@ -8,6 +8,7 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, assert_never
 from urllib.parse import unquote, urlsplit
 
@@ -34,11 +35,20 @@ LONGEST_WAIT_S: Final = 5.0
 FETCH_TRIES: Final = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who connects: client id and user alike."""
+
+    name: str
+    password: str | None = None
+
+
 class MqttEndpoint:
     """Gives one MQTT device its connection. `run` serves until it is cancelled.
 
     `broker` is mqtt://[user:password@]host[:port]; `http` and `connections` are shared by all
-    devices. `qos` is that of its subscriptions and of all that it says.
+    devices. `qos` is that of its subscriptions and of all that it says. Without a `login` it
+    connects under its id, and with the user that `broker` names.
     """
 
     def __init__(
@@ -49,6 +59,7 @@ class MqttEndpoint:
         connections: Connections,
         tap: Tap = NO_TAP,
         qos: int = 1,
+        login: Login | None = None,
     ) -> None:
         self.personality = personality
         self._tap = tap
@@ -56,6 +67,7 @@ class MqttEndpoint:
         self._http = http
         self._connections = connections
         self._qos = qos
+        self._login = login
         self._timers: set[asyncio.TimerHandle] = set()
         self._client: paho.Client | None = None
         self._granted: asyncio.Future[None] | None = None
@@ -134,11 +146,14 @@ class MqttEndpoint:
         client.loop_read()
 
     def _make_client(self, loop: asyncio.AbstractEventLoop) -> paho.Client:
-        client_id = self.personality.device.identity.id
+        login = self._login
+        client_id = self.personality.device.identity.id if login is None else login.name
         client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv311
         )
-        if self._broker.username:
+        if login is not None:
+            client.username_pw_set(login.name, login.password)
+        elif self._broker.username:
             password = unquote(self._broker.password) if self._broker.password else None
             client.username_pw_set(unquote(self._broker.username), password)
         will = self.personality.presence(False)
