@@ -29,7 +29,7 @@ from gateway.drivers.base import (
     Refused,
     Surroundings,
 )
-from gateway.errors import DeviceUnreachable, SettingsInvalid, StepInvalid
+from gateway.errors import DeviceUnreachable, SettingsInvalid, StepInvalid, StorageFull
 from gateway.journal import executions
 from gateway.journal.database import Database
 from gateway.transports.aws_jobs_service import AwsJobsService
@@ -134,7 +134,8 @@ class AwsJobsDriver:
         try:
             execution = await self._watched(execution, request, on_progress)
         except asyncio.CancelledError:
-            await self._leave(execution, request)
+            with suppress(StorageFull):  # the service ends it once its attempt has ended
+                await self._leave(execution, request)
             raise
         details: dict[str, JsonValue] = dict(execution.details)
         if execution.status is Status.SUCCEEDED:

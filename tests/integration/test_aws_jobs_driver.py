@@ -257,7 +257,11 @@ FAULTS = {
 
 async def test_devices_that_misbehave_end_each_job_once(nats, tmp_path):
     """All at once: each says what it did, and no version is ever taken twice."""
-    told = {name: [] for name in FAULTS}
+    told: dict[str, list[tuple[str, dict[str, object]]]] = {name: [] for name in FAULTS}
+
+    def teller(name):
+        return lambda what, about: told[name].append((what, about))
+
     async with (
         aws_rig(tmp_path, nats, *FAULTS) as rig,
         httpx.AsyncClient(trust_env=False) as http,
@@ -266,7 +270,7 @@ async def test_devices_that_misbehave_end_each_job_once(nats, tmp_path):
         for name, faults in FAULTS.items():
             device = make_device(faults)
             device.identity = Identity(name, "aws_jobs")
-            device.experienced = lambda what, about, name=name: told[name].append((what, about))
+            device.experienced = teller(name)
             personality = FAMILIES["aws_jobs"](device, GadgetSettings())
             endpoint = MqttEndpoint(personality, nats.url, http, Connections())
             await stack.enter_async_context(running(endpoint.run))
