@@ -37,7 +37,7 @@ def move_device(
     if holder is not None:
         if not asked.force:
             text = f"task `{holder.id}` holds it on `{holder.facts.gateway}`; force ends it"
-            raise Conflict("device_held", text)
+            raise Conflict("task_open", text)
         lose(session, [holder], MOVED, now)
         touched.add(holder.run)
     old = _as_inventory(row)

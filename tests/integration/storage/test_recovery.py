@@ -2,7 +2,7 @@
 
 import pytest
 
-from cloud.coordinator import admissions, moving, recovery
+from cloud.coordinator import admissions, gateways, moving, recovery
 from cloud.errors import Conflict
 from cloud.storage import recovery as stored_recovery
 from cloud.storage.views import orphans
@@ -136,3 +136,20 @@ def test_a_journal_that_was_replaced_does_not_come_back(world: World):
     assert world.hello("berlin", ["pump-1"]).refused == "journal_retired"
     assert world.task(task.task).status is TaskStatus.OFFERED
     assert world.sql("SELECT refused_code FROM admissions") == [("journal_retired",)]
+
+
+@pytest.mark.row("E12")
+def test_neither_the_central_gateway_nor_a_retired_one_is_replaced(world: World):
+    world.join("berlin", ["pump-1"])
+    world.run_now(gateways.ensure_central, "central's", world.now)
+    retire = RetireGateway(delete_devices=True)
+    with pytest.raises(Conflict):
+        world.run_now(admissions.retire_gateway, world.caller, "central", retire, "x", world.now)
+    world.run_now(admissions.retire_gateway, world.caller, "berlin", retire, "void", world.now)
+    assert world.sql("SELECT id FROM devices") == []
+    assert world.hello("berlin", ["pump-1"]).refused == "gateway_retired"
+    with pytest.raises(Conflict):
+        world.run_now(admissions.replace_gateway, world.caller, "berlin", "t", world.now)
+    world.create_gateway("berlin")
+    # The token was given out anew, so a hello without its proof is nobody's.
+    assert world.hello("berlin", ["pump-1"]).refused == "token_void"
