@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,6 +71,7 @@ def latencies(rig: Rig, job: str) -> Iterator[float]:
 
         task = wait_until(ended, 60, "the task to end")
         seen_at = time.time_ns() / 1e9
+        rig.client.runs.wait(run, timeout=timedelta(minutes=1))
         detail = rig.client.tasks.get(task.id)
         at = detail.attempts[0].ended_at
         assert at is not None
