@@ -66,8 +66,8 @@ def test_every_family_performs_a_command_job(rig):
     switched = rig.start(job("switch", steps, relays))
     set_value = {"uses": "device.write", "with": {"values": {"value": 7}}}
     losant = rig.start(job("losant", [set_value], ["losant"]))
-    ask = {"id": "ask", "uses": "device.command", "with": {"name": "setValue"}}
-    ask["with"]["parameters"] = {"level": 3}
+    asked = {"name": "setValue", "parameters": {"level": 3}}
+    ask = {"id": "ask", "uses": "device.command", "with": asked}
     thingsboard = rig.start(job("thingsboard", [ask], ["thingsboard"]))
 
     for run in (switched, losant, thingsboard):

@@ -7,11 +7,12 @@ import pytest
 from cloud.coordinator.tasks import Outcome, Received
 from cloud.gateway_link.careful import sift, vouch_for_lines
 from cloud.gateway_link.in_hand import InHand
+from contract.ids import GatewayId, OrgId
 from contract.lifecycle import TaskStatus
 from contract.messages import LogLine, Report, TaskSnapshot
 from contract.topics import Address
 
-NORTH = Address("default", "north")
+NORTH = Address(OrgId("default"), GatewayId("north"))
 
 
 def item(ordinal: int) -> TaskSnapshot:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.ids import GatewayId, OrgId
 from contract.lifecycle import TaskStatus
 from contract.messages import Cancel, CancelItem, Offer, TaskRef, TaskSnapshot, Welcome, encode
 from contract.topics import Address, Kind
@@ -22,7 +23,9 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.journal = open_database(folder, inline=True)
-        self.state = LinkState(Address("default", "north"), "journal-1", "instance-1")
+        self.state = LinkState(
+            Address(OrgId("default"), GatewayId("north")), "journal-1", "instance-1"
+        )
         self.state.nonce = "n"
         self.state.open_session(Welcome(session="s", nonce="n"))
         self.woken: list[str] = []

@@ -7,7 +7,8 @@ import pytest
 from contract.messages import DeviceState, LogLine
 from gateway.journal import outbox
 from gateway.journal.database import FILE_NAME, open_database
-from tests.unit.gateway.journal.test_tasks import an_offer, finish, take, unsent
+from tests.kit.attempts import an_offer
+from tests.unit.gateway.journal.test_tasks import finish, take, unsent
 
 CAP = 2_000
 TOO_MANY = 10 * CAP
