@@ -77,6 +77,7 @@ def test_the_nouns_and_verbs_are_these():
         "devices get",
         "devices free",
         "devices certificates",
+        "devices state",
         "devices edit",
         "devices import",
         "devices export",
