@@ -1,8 +1,7 @@
 """A wall clock that is wrong, for one real program: libfaketime, told what to say by a file."""
 
-import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -32,9 +31,13 @@ class WrongClock:
         beside.replace(self._file)
 
     def set_to_1970(self) -> None:
-        self.set(86_400 - time.time())
+        self.set(86_400 - _now_s())
 
 
 def is_about_now(moment: datetime) -> bool:
     """Within ten minutes: nobody had a clock that is wrong by hours."""
-    return abs(moment.timestamp() - time.time()) < 600
+    return abs(moment.timestamp() - _now_s()) < 600
+
+
+def _now_s() -> float:
+    return datetime.now(UTC).timestamp()  # noqa: TID251 (the time that it really is)

@@ -17,6 +17,7 @@ from gateway.domain.facts import (
     Due,
     Held,
     Hopeless,
+    Instant,
     Interrupt,
     LineLost,
     Perform,
@@ -399,3 +400,22 @@ def test_waiting_for_the_line_costs_nothing_of_the_timeout():
     assert (performed.timeout_ms, attempt.elapsed) == (2_000, 0)
     attempt, _ = advance(attempt, TimedOut(), later(AT, 602_001))
     assert (attempt.status, attempt.elapsed) == (TaskStatus.TIMED_OUT, 2_001)
+
+
+@pytest.mark.row("E1")
+@pytest.mark.parametrize("jump", [-(10**12), 10**12])
+def test_a_clock_that_jumps_hands_nothing_back_early_or_late(jump):
+    waiting, _ = advance(an_attempt(a_step("read"), start_by=60_000), Started(1), AT)
+    early = Instant(AT.wall + jump, AT.mono + 59_999)
+    assert not advance(waiting, Due(), early)[0].is_ended
+    late = Instant(AT.wall + jump, AT.mono + 60_000)
+    assert advance(waiting, Due(), late)[0].status is TaskStatus.SCHEDULED
+
+
+@pytest.mark.row("E1")
+def test_after_a_restart_with_its_clock_in_1970_it_waits_no_longer_than_at_first():
+    waiting = an_attempt(a_step("read"), start_by=60_000)
+    start = Instant(0, 40)
+    again, _ = advance(waiting, Started(2), start)
+    assert not advance(again, Due(), Instant(0, 59_000))[0].is_ended
+    assert advance(again, Due(), Instant(0, 60_040))[0].status is TaskStatus.SCHEDULED
