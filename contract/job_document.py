@@ -484,10 +484,11 @@ def _firmware_update(asked: Mapping[str, JsonValue]) -> Parts:
 
 
 def _update_together(asked: Mapping[str, JsonValue]) -> Parts:
-    with_ = {"members": asked["members"], **_given(asked, "at_once")}
+    shared = (_given(asked, "at_once"), _given(asked, "wait"))
+    with_ = {"members": asked["members"], **shared[0], **shared[1]}
     parts: Parts = [
         ("firmware.stage_together", with_),
-        ("firmware.switch_together", {**with_, **_given(asked, "wait")}),
+        ("firmware.switch_together", with_),
         ("firmware.confirm_together", with_),
     ]
     if asked.get("on_failure", "rollback") == "rollback":

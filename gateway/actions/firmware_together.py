@@ -7,12 +7,13 @@ The devices belong to the attempt meanwhile. Each result holds what was read bac
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
 from pydantic import JsonValue
 
+from contract.durations import parse_duration
 from contract.steps import AfterRestart, TogetherParameters
 from gateway.actions.base import Action, Call, Reach, StepDone, StepOutcome, StepRefused, parsed
 from gateway.actions.device import DeviceReset, DeviceWait
@@ -34,6 +35,7 @@ from gateway.errors import (
 
 MEMORY: Final = "together"
 KEPT: Final = "kept_together"
+FOR_MEMBERS: Final = 0.9  # of a step's time; the rest is for reading back
 
 Facts = dict[str, JsonValue]
 
@@ -87,11 +89,17 @@ class _Together:
         if not self.by_rank:
             ranks = [list(members)]
         seats = asyncio.Semaphore(at_once)
+        done: list[_Ended] = []
+        # Who never answers must leave time for those whose turn comes later.
+        turns = sum(-(-len(rank) // at_once) for rank in ranks) if self.goes_on else 1
+        call = replace(call, timeout_s=call.timeout_s * FOR_MEMBERS / turns)
 
         async def one(member: Member) -> _Ended:
             async with seats:
                 found = await _guarded(self.work, member, call, reach.member(member.device))
-                reach.progress(100 * (len(ended) + 1) / len(members), f"{member.device} done")
+                done.append(found)
+                reach.keep(_told(done))
+                reach.progress(100 * len(done) / len(members), f"{member.device} done")
                 return found
 
         for rank in ranks:
@@ -183,7 +191,8 @@ class RollbackTogether(_Together):
         return _outcome(await self._all(backwards, at_once, call, reach), call)
 
     async def work(self, member: Member, call: Call, reach: Reach) -> _Ended:
-        await until_online(call, reach)
+        wait_s = _wait_s(call)
+        await until_online(replace(call, timeout_s=min(wait_s, call.timeout_s)), reach)
         state = await settled(call, reach)
         if any(image.pending for image in state.images):
             # A mark cannot be taken away: the test boot it asks for is made, and not confirmed.
@@ -262,7 +271,11 @@ async def _step(
 async def _guarded(work: Work, member: Member, call: Call, reach: Reach) -> _Ended:
     """One member's trouble is its own; what it runs then is read back where it answers."""
     try:
-        ended = await work(member, call, reach)
+        async with asyncio.timeout(call.timeout_s):
+            ended = await work(member, call, reach)
+    except TimeoutError:
+        text = f"not done within {call.timeout_s:.0f} s"
+        ended = _Ended(member, {}, member.memory, ("step_timed_out", text))
     except Stop as stop:
         ended = _Ended(member, {}, member.memory, (stop.outcome.code, stop.outcome.text))
     except DeviceUnreachable as error:
@@ -283,8 +296,21 @@ async def _guarded(work: Work, member: Member, call: Call, reach: Reach) -> _End
     return _Ended(member, facts, ended.memory, ended.failure)
 
 
+def _told(ended: Sequence[_Ended]) -> JsonValue:
+    return {"members": {each.member.device: each.facts for each in ended}}
+
+
+def _wait_s(call: Call) -> float:
+    """How long a device may take to answer again."""
+    given = call.parameters.get("wait", "2m")
+    try:
+        return parse_duration(given).total_seconds()
+    except ValueError as error:
+        raise StepInvalid(f"wait: {error}") from error
+
+
 def _outcome(ended: Sequence[_Ended], call: Call) -> StepOutcome:
-    result: JsonValue = {"members": {each.member.device: each.facts for each in ended}}
+    result = _told(ended)
     failed = next((each for each in ended if each.failure is not None), None)
     if failed is not None and failed.failure is not None:
         code, text = failed.failure
