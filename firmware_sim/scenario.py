@@ -485,7 +485,11 @@ def _with_settings(group: GroupSpec, device: Device) -> SmpSpec | MqttSpec:
     if group.personality == "mqtt":
         return MqttSpec(
             device,
-            MqttSettings(group.topic_prefix or "dev", flash_s=group.flash_time.total_seconds()),
+            MqttSettings(
+                group.topic_prefix or "dev",
+                turnaround_s=group.turnaround.total_seconds(),
+                flash_s=group.flash_time.total_seconds(),
+            ),
             group.broker,
             group.qos,
         )
