@@ -122,3 +122,22 @@ def test_a_damaged_journal_stops_the_gateway_until_a_person_has_it_moved_aside(r
     renewed.start()
     renewed.wait_for_line("session opened")
     assert rig.client.gateways.get("north").journal == journal
+
+
+@pytest.mark.row("E1")
+@pytest.mark.parametrize("broken", ["a page", "all of it"])
+def test_a_cloud_with_a_damaged_database_names_it_and_does_not_start(rig: Rig, broken: str):
+    rig.start(command_job(steps=[ask("add", "add")]))
+    rig.cloud.terminate()
+    (file,) = rig.data_dir.glob("*.db")
+    if broken == "a page":
+        with file.open("r+b") as page:
+            page.seek(8192)
+            page.write(b"\xff" * 4096)
+    else:
+        file.write_bytes(b"no database " * 1000)
+    rig.cloud.start()
+    assert rig.cloud.wait() == 1
+    said = rig.cloud.output()
+    assert f"{file} is damaged" in said
+    assert "restore a backup" in said
