@@ -147,7 +147,7 @@ async def test_one_that_falls_silent_is_said_and_the_others_go_back(tmp_path):
         it.timeout_s = 5.0
         outcome = await it.do("switch", d1={"rank": 1})
         assert isinstance(outcome, StepRefused)
-        assert outcome.code == "device_unreachable"
+        assert outcome.code in ("device_unreachable", "step_timed_out")
         assert "unread" in cast(Any, outcome.result)["members"]["d1"]
         back = await it.do("rollback")
         assert isinstance(back, StepRefused)  # nobody knows of d1
