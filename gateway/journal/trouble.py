@@ -34,9 +34,12 @@ def trouble_of(error: BaseException, folder: Path, file_name: str) -> Trouble:
     sqlite calls most of it an I/O error: a small write says what the matter is.
     """
     name = _name_of(error)
-    if name.startswith(_DAMAGED_CODES):
-        return damaged(folder / file_name, str(error))
     number = error.errno if isinstance(error, OSError) else None
+    if name.startswith((*_DAMAGED_CODES, "SQLITE_IOERR_CORRUPTFS")):
+        # sqlite takes an I/O error of a read for damage, too.
+        number = _read(folder / file_name)
+        if number is None:
+            return damaged(folder / file_name, str(error))
     number = number or _probe(folder)
     if number in FULL_ERRORS or (number is None and name == "SQLITE_FULL"):
         return Trouble("full", f"The disk is full: {folder} takes nothing more; {_ENDS}.")
@@ -56,6 +59,17 @@ def damaged(path: Path, why: str) -> Trouble:
 
 def _name_of(error: BaseException) -> str:
     return getattr(error, "sqlite_errorname", "") if isinstance(error, sqlite3.Error) else ""
+
+
+def _read(path: Path) -> int | None:
+    """The number of the error that reading the whole file meets; None if it can be read."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            while file.read(1 << 20):
+                pass
+    except OSError as error:
+        return error.errno
+    return None
 
 
 def _probe(folder: Path) -> int | None:
