@@ -120,7 +120,10 @@ class Simulator:
 
 
 class Site:
-    """A gateway and its devices. Made by `Rig.add_gateway`, which starts it."""
+    """A gateway and its devices. Made by `Rig.add_gateway`, which starts it.
+
+    Without `plays` the devices of `groups` are in its settings, and another's to play.
+    """
 
     def __init__(
         self,
@@ -139,6 +142,7 @@ class Site:
         label: str = "",
         env: Mapping[str, str] | None = None,
         data_dir: Path | None = None,
+        plays: bool = True,
     ) -> None:
         self.name = name
         self.label = label or name
@@ -156,7 +160,7 @@ class Site:
         self.local_broker = f"mqtt://127.0.0.1:{self.local_port}" if has_mqtt else None
         self.simulator = (
             Simulator(programs, folder, f"devices-{self.label}", groups, self.local_broker, seed)
-            if groups
+            if groups and plays
             else None
         )
         settings: dict[str, Any] = {
