@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from pydantic import JsonValue
 
 from cloud.storage import samples
 from contract.ids import DEFAULT_ORG
@@ -17,7 +18,7 @@ async def a_history(api: Service, count: int) -> None:
     await api.join("north", 1)
     for number in range(count):
         at = NOW - (count - 1 - number) * 60_000
-        values = {"bar": number, "mode": "=eco"}
+        values: dict[str, JsonValue] = {"bar": number, "mode": "=eco"}
         await api.database.run(samples.record, DEFAULT_ORG, "north-0", values, at)
 
 

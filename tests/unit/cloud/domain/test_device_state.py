@@ -52,7 +52,7 @@ def test_a_device_that_says_ever_new_words_fills_no_database():
     values = {f"key-{number}": number for number in range(2 * MAX_KEYS)} | {"": 1, "x" * 999: 1}
     found = merge(EMPTY, [Seen(NOW, 1, "journal", values)])
     assert len(found.values) == MAX_KEYS
-    assert merge(found, [seen(2, **{"key-0": 99})]).values["key-0"] == 99
+    assert merge(found, [Seen(NOW, 2, "journal", {"key-0": 99})]).values["key-0"] == 99
 
 
 def test_a_state_of_before_there_were_marks_is_written_over():

@@ -8,9 +8,10 @@ from contract.messages import DeviceState, Receipt, StreamReceipt
 from gateway.cloud_link.sender import Sender
 from gateway.journal import outbox
 from gateway.journal.database import open_database
+from tests.kit.attempts import an_offer
 from tests.kit.waiting import wait_until_async
 from tests.unit.gateway.cloud_link.test_sender import Rig, running
-from tests.unit.gateway.journal.test_tasks import an_offer, finish, take
+from tests.unit.gateway.journal.test_tasks import finish, take
 
 pytestmark = pytest.mark.row("E2")
 

@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from contract.messages import DeviceState
 from gateway.domain.collecting import Worth
 from gateway.domain.facts import Instant
-from gateway.drivers.base import Answered, Command, DeviceFacts, ReadPoints, Refused
+from gateway.drivers.base import Answered, Command, DeviceFacts, OnValues, ReadPoints, Refused
 from gateway.errors import DeviceUnreachable
 from gateway.journal import outbox
 from gateway.journal.database import open_database
@@ -30,7 +31,7 @@ class Sensor:
     def __init__(self) -> None:
         self.asked: list[tuple[float, str]] = []
         self.opened = self.closed = 0
-        self.value: object = 1
+        self.value: JsonValue = 1
         self.silent = self.is_away = False
         self.takes_s = 0.0
         self.busy = 0
@@ -64,7 +65,7 @@ class Sensor:
 
 class Heard:
     def __init__(self) -> None:
-        self.say = None
+        self.say: OnValues = lambda values: None
         self.closed = False
 
     def listen(self, on_values):
@@ -120,7 +121,7 @@ class Rig:
         found = self.journal.run_now(outbox.first, "live", "states", 10_000, 10**8)
         return [DeviceState.model_validate_json(line) for _, line in found]
 
-    def values(self) -> list[dict]:
+    def values(self) -> list[dict[str, JsonValue]]:
         return [dict(one.values) for one in self.samples() if one.values]
 
 
