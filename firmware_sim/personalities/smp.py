@@ -24,7 +24,7 @@ from contract.device.smp import (
 from contract.device.smp_certificates import GROUP as CERTIFICATES
 from contract.device.smp_frames import FIRST, FURTHER
 from firmware_sim import flash as flash_rules
-from firmware_sim import recovery
+from firmware_sim import recovery, smp_images
 from firmware_sim.certificates import SmpCertificates
 from firmware_sim.device import Device
 from firmware_sim.faults import Unplug
@@ -39,7 +39,6 @@ from firmware_sim.flash import (
 )
 from firmware_sim.keystore import KeystoreRefused
 from firmware_sim.line import Action, CutLine, Reboot, Send
-from firmware_sim.personalities import smp_images
 
 RESET_AFTER_S: Final = 0.25
 # A line leaves the receive pool when the work queue has run; without this pause a burst finds it

@@ -18,7 +18,7 @@ from gateway.actions.base import (
     StepUnanswered,
     stamp_of,
 )
-from gateway.actions.firmware_looks import uploads_of
+from gateway.domain.uploads import uploads_of
 from gateway.drivers.base import (
     Answered,
     Command,

@@ -26,6 +26,9 @@ class OfMember(Reach):
             return Refused("device_refused", "not now")
         return await super().ask_device(request, timeout_s, on_progress)
 
+    async def perform(self, call):
+        return await action_for(call.uses).perform(call, cast(Any, self))
+
 
 class Plant:
     """Devices of one gateway, and steps about all of them that remember what earlier ones did."""

@@ -15,14 +15,13 @@ from pydantic import JsonValue
 from contract.device.mcuboot import ImageInvalid, parse_version
 from contract.steps import AfterRestart
 from gateway.actions.base import (
-    Action,
     Call,
     FetchedArtifact,
     Reach,
     StepDone,
     StepOutcome,
 )
-from gateway.actions.firmware_looks import (
+from gateway.actions.firmware.looks import (
     Stop,
     about_all,
     active_of,
@@ -37,9 +36,8 @@ from gateway.actions.firmware_looks import (
     same_version,
     settled,
     until_online,
-    uploads_of,
 )
-from gateway.actions.firmware_recovery import FirmwareRecover
+from gateway.domain.uploads import uploads_of
 from gateway.drivers.base import (
     ConfirmFirmware,
     FirmwareImage,
@@ -342,13 +340,3 @@ class FirmwareRollback:
             if now.image_hash == before.image_hash and now.version == before.version:
                 raise Stop("device_refused", f"{now.version} still runs after the rollback")
         return StepDone(about_all(after))
-
-
-ACTIONS: Final[dict[str, Action]] = {
-    "firmware.upload": FirmwareUpload(),
-    "firmware.test": FirmwareTest(),
-    "firmware.verify": FirmwareVerify(),
-    "firmware.confirm": FirmwareConfirm(),
-    "firmware.rollback": FirmwareRollback(),
-    "firmware.recover": FirmwareRecover(),
-}

@@ -13,7 +13,6 @@ from contract.device import smp
 from contract.device import smp_certificates as wire
 from contract.device.mcuboot import BootMode
 from contract.device.smp import Request, Response, SmpError, SmpInvalid
-from gateway.drivers import smp_answers as answers
 from gateway.drivers.base import (
     Answered,
     Bus,
@@ -44,6 +43,7 @@ from gateway.drivers.base import (
     UploadFirmware,
     WritePoints,
 )
+from gateway.drivers.smp import answers
 from gateway.errors import DeviceUnreachable, ReplyGarbled, StepInvalid
 from gateway.transports import smp_certificates
 from gateway.transports.base import ByteLink

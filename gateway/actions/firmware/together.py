@@ -15,16 +15,9 @@ from pydantic import JsonValue
 
 from contract.durations import parse_duration
 from contract.steps import AfterRestart, TogetherParameters
-from gateway.actions.base import Action, Call, Reach, StepDone, StepOutcome, StepRefused, parsed
-from gateway.actions.device import DeviceReset, DeviceWait
-from gateway.actions.firmware import (
-    FirmwareConfirm,
-    FirmwareRollback,
-    FirmwareTest,
-    FirmwareUpload,
-    FirmwareVerify,
-)
-from gateway.actions.firmware_looks import Stop, about, look, settled, until_online, uploads_of
+from gateway.actions.base import Call, Reach, StepDone, StepOutcome, StepRefused, parsed
+from gateway.actions.firmware.looks import Stop, about, look, settled, until_online
+from gateway.domain.uploads import uploads_of
 from gateway.drivers.base import Reset
 from gateway.errors import (
     ArtifactUnavailable,
@@ -128,7 +121,7 @@ class StageTogether(_Together):
             raise Stop("step_invalid", text)
         if state.takes == "mcuboot" and not all(i.confirmed for i in state.images if i.active):
             raise Stop("device_refused", "it runs an image on test: confirm it, or roll it back")
-        return await _step(FirmwareUpload(), member, member.upload, call, reach)
+        return await _step("firmware.upload", member, member.upload, call, reach)
 
 
 class SwitchTogether(_Together):
@@ -136,16 +129,16 @@ class SwitchTogether(_Together):
 
     async def work(self, member: Member, call: Call, reach: Reach) -> _Ended:
         wait: Facts = {"until": "online", "timeout": call.parameters.get("wait", "2m")}
-        steps: tuple[tuple[Action, Facts], ...] = (
-            (FirmwareTest(), {}),
-            (DeviceReset(), {}),
-            (DeviceWait(), wait),
-            (FirmwareVerify(), member.version),
+        steps: tuple[tuple[str, Facts], ...] = (
+            ("firmware.test", {}),
+            ("device.reset", {}),
+            ("device.wait", wait),
+            ("firmware.verify", member.version),
         )
         ended = _Ended(member, {}, member.memory)
-        for action, parameters in steps:
+        for uses, parameters in steps:
             if ended.failure is None:
-                ended = await _step(action, member, parameters, call, reach)
+                ended = await _step(uses, member, parameters, call, reach)
         return ended
 
 
@@ -164,14 +157,14 @@ class ConfirmTogether(_Together):
         return outcome
 
     async def work(self, member: Member, call: Call, reach: Reach) -> _Ended:
-        return await _step(FirmwareConfirm(), member, {}, call, reach)
+        return await _step("firmware.confirm", member, {}, call, reach)
 
 
 class _Seen(_Together):
     by_rank = False
 
     async def work(self, member: Member, call: Call, reach: Reach) -> _Ended:
-        return await _step(FirmwareVerify(), member, member.version, call, reach)
+        return await _step("firmware.verify", member, member.version, call, reach)
 
 
 class RollbackTogether(_Together):
@@ -198,26 +191,26 @@ class RollbackTogether(_Together):
             # A mark cannot be taken away: the test boot it asks for is made, and not confirmed.
             await reach.ask_device(Reset(), call.timeout_s, reach.progress)
             await until_online(call, reach)
-        ended = await _step(FirmwareRollback(), member, {}, call, reach)
+        ended = await _step("firmware.rollback", member, {}, call, reach)
         if ended.failure is None or member.fallback is None:
             return ended
         return await self._bring_back(member, call, reach)
 
     async def _bring_back(self, member: Member, call: Call, reach: Reach) -> _Ended:
         """The device kept the new image and nothing beside it: the old one is sent again."""
-        steps: tuple[tuple[Action, Facts], ...] = (
-            (FirmwareUpload(), {"artifact": member.fallback}),
-            (FirmwareTest(), {}),
-            (DeviceReset(), {}),
-            (DeviceWait(), {}),
-            (FirmwareVerify(), {}),
-            (FirmwareConfirm(), {}),
+        steps: tuple[tuple[str, Facts], ...] = (
+            ("firmware.upload", {"artifact": member.fallback}),
+            ("firmware.test", {}),
+            ("device.reset", {}),
+            ("device.wait", {}),
+            ("firmware.verify", {}),
+            ("firmware.confirm", {}),
         )
         ended = _Ended(member, {}, {})
-        for action, parameters in steps:
+        for uses, parameters in steps:
             if ended.failure is None:
                 fresh = Member(member.device, member.rank, {}, None, ended.memory)
-                ended = await _step(action, fresh, parameters, call, reach)
+                ended = await _step(uses, fresh, parameters, call, reach)
         return ended
 
 
@@ -249,19 +242,19 @@ def _members(call: Call) -> tuple[list[Member], int]:
 
 
 async def _step(
-    action: Action, member: Member, parameters: Mapping[str, JsonValue], call: Call, reach: Reach
+    uses: str, member: Member, parameters: Mapping[str, JsonValue], call: Call, reach: Reach
 ) -> _Ended:
     """One ordinary step on one member."""
     inner = Call(
         step=call.step,
-        uses=call.uses,
+        uses=uses,
         parameters=parameters,
         timeout_s=call.timeout_s,
         resumed=call.resumed,
         scope=call.scope,
         memory=member.memory,
     )
-    outcome = await action.perform(inner, reach)
+    outcome = await reach.perform(inner)
     if isinstance(outcome, StepDone):
         facts = outcome.result if isinstance(outcome.result, dict) else {}
         return _Ended(member, dict(facts), {**member.memory, **outcome.memory})
@@ -319,11 +312,3 @@ def _outcome(ended: Sequence[_Ended], call: Call) -> StepOutcome:
     earlier = dict(kept) if isinstance(kept, Mapping) else {}
     memories = {each.member.device: dict(each.memory) for each in ended}
     return StepDone(result, {MEMORY: {**earlier, **memories}})
-
-
-ACTIONS: Final[dict[str, Action]] = {
-    "firmware.stage_together": StageTogether(),
-    "firmware.switch_together": SwitchTogether(),
-    "firmware.confirm_together": ConfirmTogether(),
-    "firmware.rollback_together": RollbackTogether(),
-}

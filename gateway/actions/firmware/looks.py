@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +9,7 @@ from pydantic import JsonValue
 
 from contract.device.mcuboot import Image, ImageInvalid, parse_image, parse_version
 from gateway.actions.base import Call, FetchedArtifact, Reach, StepRefused
+from gateway.domain.uploads import Uploaded
 from gateway.drivers.base import (
     Answered,
     DeviceRequest,
@@ -34,52 +34,6 @@ class Stop(Exception):
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
         self.outcome = StepRefused(code, text)
-
-
-@dataclass(frozen=True)
-class Uploaded:
-    """What the attempt brought to the device for one image; empty texts where nothing is known."""
-
-    image: int = 0
-    image_hash: str = ""
-    version: str = ""
-    previous_hash: str = ""
-    previous_version: str = ""
-
-    @property
-    def label(self) -> str:
-        return f"image {self.image}: " if self.image else ""
-
-
-def uploads_of(memory: Mapping[str, JsonValue]) -> tuple[Uploaded, ...]:
-    """Every image that was uploaded in the attempt; of none, an empty one for the application.
-
-    The application's stands in the memory itself, as it did before there were several.
-    """
-    further = memory.get("further_images")
-    numbered = further if isinstance(further, Mapping) else {}
-    found = [
-        _uploaded(int(number), about)
-        for number, about in sorted(numbered.items())
-        if isinstance(about, Mapping)
-    ]
-    if "image_hash" in memory or not found:
-        found.insert(0, _uploaded(0, memory))
-    return tuple(found)
-
-
-def _uploaded(image: int, about: Mapping[str, JsonValue]) -> Uploaded:
-    def text(key: str) -> str:
-        value = about.get(key)
-        return value if isinstance(value, str) else ""
-
-    return Uploaded(
-        image,
-        text("image_hash"),
-        text("version"),
-        text("previous_hash"),
-        text("previous_version"),
-    )
 
 
 def memory_of(

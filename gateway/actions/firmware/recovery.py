@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from contract.steps import AfterRestart
 from gateway.actions.base import Call, Reach, StepDone, StepOutcome
-from gateway.actions.firmware_looks import (
+from gateway.actions.firmware.looks import (
     Stop,
     about,
     active_of,
