@@ -13,7 +13,7 @@ AT = datetime(2027, 1, 1, tzinfo=UTC)
 
 def test_each_number_has_a_line_and_nothing_else_has():
     seen = [{"bar": 1, "on": True, "name": "x"}, {"bar": 3, "rpm": 5}, {"bar": 2, "on": False}]
-    samples = [Sample(at=AT, values=values) for values in seen]
+    samples = [Sample.model_validate({"at": AT, "values": values}) for values in seen]
     assert courses(samples) == ["bar  ▁█▅  1 to 3"]
 
 
