@@ -193,7 +193,9 @@ class MqttTransport:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._connected.wait()
-                await self._subscribe(subscription.filters)
+            # Its turn may be long in coming where thousands are opened; that is no silence of the
+            # broker, whose answer the client waits for only CONNECT_WITHIN_S.
+            await self._subscribe(subscription.filters)
         except (TimeoutError, aiomqtt.MqttError, ValueError) as error:
             subscription.close()
             text = str(error) or "no answer"
