@@ -53,7 +53,7 @@ class Plant:
         assert 0 <= percent <= 100
 
     async def do(self, part: str, **more: Any) -> StepOutcome:
-        asked = [
+        asked: list[Any] = [
             {"device": device, "artifact": "2.0.0", "version": "2.0.0", **more.get(device, {})}
             for device in self.members
         ]
@@ -87,8 +87,7 @@ async def plant(folder, *modes):
             own.mkdir()
             fresh = flash.fresh(image("1.0.0"), 100_000, mode)
             device = Device(Identity(name), fresh, boot_time_s=0.05)
-            options = {"no_progress_s": 2.0}
-            it = await stack.enter_async_context(smp_rig(own, device=device, **options))
+            it = await stack.enter_async_context(smp_rig(own, device=device, no_progress_s=2.0))
             made.members[name], made.devices[name] = OfMember(it, own), device
         yield made
 
