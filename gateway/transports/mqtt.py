@@ -19,7 +19,12 @@ from gateway.domain.backoff import backoff_ms, jittered_ms
 from gateway.errors import DeviceUnreachable
 from gateway.logs import Log
 from gateway.transports.base import Message, OnMessage
-from gateway.transports.mqtt_client import FILTERS_A_PACKET, DirectClient, Subscribing
+from gateway.transports.mqtt_client import (
+    FILTERS_A_PACKET,
+    DirectClient,
+    Subscribing,
+    cancel_kept,
+)
 
 FIRST_DELAY_MS: Final = 200
 LONGEST_DELAY_MS: Final = 15_000
@@ -158,7 +163,8 @@ class MqttTransport:
     async def _send_subscribe(self, filters: Sequence[str]) -> Sequence[int]:
         if self._client is None:
             raise aiomqtt.MqttError("the local broker has just gone")
-        codes = await self._client.subscribe([(each, SUBSCRIBE_QOS) for each in filters])
+        with cancel_kept():
+            codes = await self._client.subscribe([(each, SUBSCRIBE_QOS) for each in filters])
         return [_number(code) for code in codes]
 
     async def publish(
@@ -177,7 +183,8 @@ class MqttTransport:
                 if client is None:
                     raise DeviceUnreachable("the local broker has just gone")
                 reach("local_broker.before_publish", topic)
-                await client.publish(topic, payload, qos=qos, retain=is_retained)
+                with cancel_kept():
+                    await client.publish(topic, payload, qos=qos, retain=is_retained)
                 reach("local_broker.after_publish", topic)
         except TimeoutError:
             raise DeviceUnreachable("the local broker does not answer") from None

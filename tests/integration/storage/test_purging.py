@@ -140,7 +140,7 @@ def test_a_gateway_that_still_speaks_of_it_may_forget_it(world: World):
         TaskMark(task=tasks[0].task, attempt=1, revision=7, status=TaskStatus.SUCCEEDED),
         TaskMark(task=tasks[1].task, attempt=1, revision=3, status=TaskStatus.RUNNING),
     ]
-    welcome = world.hello("berlin", ["pump-1", "pump-2"], marks=marks)
+    welcome = world.hello("berlin", ["pump-1", "pump-2"], marks=marks, journal="another")
     assert [item.task for item in welcome.cancel] == [tasks[1].task]
     assert world.sql("SELECT * FROM refused") == []
     assert left_of(world, run) == {}
