@@ -43,6 +43,7 @@ class LoadGateway:
     address: Address
     devices: Sequence[str]
     session: str | None = None
+    journal: str = ""
     offered: dict[str, int] = field(default_factory=dict)
     waiting: list[TaskSnapshot] = field(default_factory=list)
     unreceipted: int = 0
@@ -112,7 +113,7 @@ class Load:
                         nonce="n",
                         page=number,
                         pages=len(pages),
-                        journal=f"journal-{gateway.address.gateway}",
+                        journal=gateway.journal or f"journal-{gateway.address.gateway}",
                         instance="load",
                         verbs=sorted(PERFORMED),
                         devices=[InventoryDevice(id=each, type="load") for each in page],

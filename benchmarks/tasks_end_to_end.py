@@ -84,8 +84,8 @@ def tasks_a_second(
     return rates, memory
 
 
-def round_trips_a_second(folder: Path) -> float:
-    """Request and reply of the same size as a command's, a hundred at a time."""
+def round_trips_a_second(folder: Path, window: int = WINDOW, trips: int = ROUND_TRIPS) -> float:
+    """Request and reply of the same size as a command's, `window` at a time."""
     folder.mkdir(parents=True)
     broker = Nats(folder)
     broker.start()
@@ -103,25 +103,25 @@ def round_trips_a_second(folder: Path) -> float:
         def count(client: paho.Client, *_: object) -> None:
             nonlocal heard
             heard += 1
-            if heard + WINDOW <= ROUND_TRIPS:
+            if heard + window <= trips:
                 client.publish("request", request, qos=1)
 
         answering.on_message, asking.on_message = answer, count
         for client, topic in ((answering, "request"), (asking, "reply")):
-            client.max_inflight_messages_set(2 * WINDOW)
+            client.max_inflight_messages_set(2 * window)
             client.connect("127.0.0.1", broker.port)
             client.loop_start()
             client.subscribe(topic, qos=1)
         time.sleep(0.3)
         began = time.perf_counter()
-        for _ in range(WINDOW):
+        for _ in range(window):
             asking.publish("request", request, qos=1)
-        while heard < ROUND_TRIPS:
+        while heard < trips:
             time.sleep(0.002)
         seconds = time.perf_counter() - began
         for client in (asking, answering):
             client.disconnect()
             client.loop_stop()
-        return ROUND_TRIPS / seconds
+        return trips / seconds
     finally:
         broker.close()

@@ -5,7 +5,6 @@ Nothing else reads the clock, makes ids or secrets, or starts tasks that outlive
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -17,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -36,21 +35,26 @@ from cloud.console import routes as console
 from cloud.coordinator import instance
 from cloud.coordinator.changes import Changes
 from cloud.coordinator.live import RunFeeds
-from cloud.coordinator.loops import Loops
+from cloud.coordinator.loops import Keeping, Loops
 from cloud.coordinator.operating import Operator
 from cloud.coordinator.secrets import Vault, new_key
 from cloud.coordinator.services import DoorLimits, Services
+from cloud.data_dir import hold_data_dir
 from cloud.errors import SettingsInvalid
 from cloud.gateway_link.central_gateway import CentralGateway
 from cloud.gateway_link.embedded_broker import HOST as BROKER_HOST
 from cloud.gateway_link.embedded_broker import EmbeddedBroker
+from cloud.gateway_link.in_hand import InHand
 from cloud.gateway_link.postman import Postman
+from cloud.gateway_link.profile_sender import ProfileSender
 from cloud.gateway_link.receiver import Receiver
 from cloud.gateway_link.sender import Sender
 from cloud.gateway_link.session import BrokerAddress, BrokerSession
 from cloud.settings import BrokerSettings, CloudSettings
 from cloud.storage.database import Database, open_database
+from contract import plugins
 from contract.messages import Limits
+from contract.steps import load_verbs
 
 log = structlog.get_logger()
 
@@ -99,6 +103,8 @@ async def run_cloud(settings: CloudSettings, token_file: Path | None = None) -> 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    for problem in load_verbs(entry_points(group=plugins.STEPS)):
+        log.error("plug-in cannot be used", why=problem)
     async with AsyncExitStack() as stack:
         stack.enter_context(_data_dir(settings.data_dir))
         listener = stack.enter_context(_listen(settings))
@@ -150,6 +156,9 @@ class _Cloud:
             self._feeds.touch_tasks,
             secrets=vault.of_runs,
         )
+        self._profiles = ProfileSender(
+            database, self._postman, clock, lambda: self._session.is_open
+        )
         self._receiver = Receiver(
             database,
             self._postman,
@@ -158,12 +167,18 @@ class _Cloud:
             new_id,
             limits=Limits(heartbeat=limits.heartbeat // timedelta(milliseconds=1)),
             on_stored=self._feeds.touch_tasks,
+            in_hand=InHand(settings.data_dir),
+            vault=vault,
         )
         self._changes.on_sending(self._sender.wake)
         self._loops = Loops(
             database, self._changes, clock, new_id, _holder(settings.data_dir),
             address=self._address,
             operator=Operator(database, artifacts, settings.data_dir / "operations"),
+            keeping=Keeping(
+                samples_ms=settings.state.keep // timedelta(milliseconds=1),
+                samples=settings.state.max_samples,
+            ),
         )  # fmt: skip
         self._opened = asyncio.Event()
         self.services = Services(
@@ -209,6 +224,7 @@ class _Cloud:
                     "gateway_link.calls": self._receiver.serve_calls(),
                     "gateway_link.sender": self._sender.run(),
                     "gateway_link.postman": self._postman.run(),
+                    "gateway_link.profiles": self._profiles.run(),
                     "coordinator.loops": self._loops.run(),
                     "coordinator.live": self._feeds.run(),
                     "announce": self._announce(),
@@ -359,16 +375,7 @@ def _holder(data_dir: Path) -> str:
 @contextlib.contextmanager
 def _data_dir(folder: Path) -> Iterator[None]:
     """The folder, ours alone. Raises SettingsInvalid."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise SettingsInvalid(f"data_dir: {folder}: {error.strerror}") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SettingsInvalid(f"data_dir: another cloud runs in {folder}") from None
+    with hold_data_dir(folder):
         yield
         (folder / "runtime.json").unlink(missing_ok=True)
 

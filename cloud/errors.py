@@ -9,6 +9,7 @@ CloudError
 ├── NotPermitted         the caller: needs another token
 ├── StorageFull          the disk: nothing was stored; senders keep it and try again
 ├── StorageUnavailable   the database: try again
+│   └── StorageDamaged     its file is broken: the operator restores a backup
 ├── BrokerRefused        the operator: the broker's rules do not let us work; stop at start
 └── SettingsInvalid      the operator: stop at start; say file, line and key
 """
@@ -68,6 +69,10 @@ class StorageFull(CloudError):
 
 
 class StorageUnavailable(CloudError):
+    pass
+
+
+class StorageDamaged(StorageUnavailable):
     pass
 
 

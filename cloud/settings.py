@@ -107,7 +107,7 @@ class CentralGatewaySettings(Section):
     settings: dict[str, JsonValue] = Field(
         default_factory=dict,
         description="What goes over its configuration, as in gateway.yaml: `http.allow` for inner "
-        "addresses that steps may reach, `smtp`, `local_broker.url` for MQTT steps.",
+        "addresses that steps may reach, `smtp`, `sms`, `databases`, `local_broker.url`.",
     )
 
 
@@ -134,6 +134,17 @@ class LimitSettings(Section):
     )
     session_lasts: Duration = Field(
         default=timedelta(hours=12), description="How long a login to the console lasts."
+    )
+
+
+class StateSettings(Section):
+    """What is kept of what devices were like over time, in each org."""
+
+    keep: Duration = Field(
+        default=timedelta(days=30), description="How long samples of devices are kept."
+    )
+    max_samples: Annotated[int, Field(ge=1000)] = Field(
+        default=10_000_000, description="How many are kept; beyond that the oldest go."
     )
 
 
@@ -168,6 +179,9 @@ class CloudSettings(Section):
         default=CentralGatewaySettings(), description="The gateway for tasks without a device."
     )
     limits: LimitSettings = Field(default=LimitSettings(), description="What we allow.")
+    state: StateSettings = Field(
+        default=StateSettings(), description="How long the history of devices' state is kept."
+    )
     log: LogSettings = Field(default=LogSettings(), description="Log lines, on standard error.")
 
     @model_validator(mode="after")

@@ -38,6 +38,32 @@ _KINDS: Final = (
         "The version read back from the device is not the one the job asked for.",
         "Compare the job's version with the image; look for a device that reports a wrong version.",
     ),
+    FailureKind(
+        "certificate_refused",
+        "The device refused the new certificate.",
+        "Read the device's own words in the text; it goes on with the certificate it had.",
+    ),
+    FailureKind(
+        "certificate_not_used",
+        "The device does not use the new certificate.",
+        "It went back to the one it had: see whether its server trusts the CA (`roundsman ca show`)"
+        " and what its log says of the connection.",
+    ),
+    FailureKind(
+        "delegate_failed",
+        "The device ran the job document it was handed, and says that it failed.",
+        "Read its status details in the step's result, and the device's own log.",
+    ),
+    FailureKind(
+        "delegate_rejected",
+        "The device rejected the job document it was handed.",
+        "Compare the document with what the device's client takes: it may know no such operation.",
+    ),
+    FailureKind(
+        "delegate_timed_out",
+        "The device began the job document, and was not done in time.",
+        "Give the step a longer `timeout`, or see why the device stopped saying how far it is.",
+    ),
     # The line to the device
     FailureKind(
         "device_unreachable",
@@ -123,6 +149,11 @@ _KINDS: Final = (
         "The text says why; correct the job, or what is in the way, and retry.",
     ),
     FailureKind(
+        "csr_refused",
+        "The CA refused to sign the device's request.",
+        "The text says why; a request may name no other device than the one that makes it.",
+    ),
+    FailureKind(
         "cloud_unreachable",
         "The cloud did not answer what the step asked of it.",
         "Check the gateway's uplink, or give the step more time.",
@@ -147,11 +178,31 @@ _KINDS: Final = (
         "The mail could not be handed to the server.",
         "Check `smtp` in the gateway's configuration, and the addresses.",
     ),
+    FailureKind(
+        "sms_failed",
+        "A text message could not be handed to the service.",
+        "Check `sms` in the gateway's configuration, the numbers, and what the service answers.",
+    ),
+    FailureKind(
+        "database_unknown",
+        "The gateway has no database of that name.",
+        "Add it to `databases` in the gateway's configuration, or correct the step.",
+    ),
+    FailureKind(
+        "sql_failed",
+        "The database could not be asked, or refused the statement.",
+        "The text is what the database says; a read-only database takes nothing that writes.",
+    ),
     # The gateway and the cloud
     FailureKind(
         "gateway_lost",
         "The gateway came back without its journal, was replaced or was retired.",
         "The device may have been changed: the next attempt reads its state first.",
+    ),
+    FailureKind(
+        "gateway_offline",
+        "The gateway was silent for longer than the job waits, and the job says `offline: fail`.",
+        "Bring the gateway back and retry the failed tasks, or let the job wait for it.",
     ),
     FailureKind(
         "gateway_silent",
@@ -162,6 +213,11 @@ _KINDS: Final = (
         "interrupted",
         "The gateway stopped in the middle of a step, and cannot tell whether it happened.",
         "Read the device's state before you retry by hand; the retry policy decides otherwise.",
+    ),
+    FailureKind(
+        "offer_refused",
+        "The gateway could not take the task as it was offered.",
+        "Read the text; update the gateway, or send its log to its maintainers.",
     ),
     FailureKind(
         "crashed_gateway",
@@ -187,6 +243,16 @@ _KINDS: Final = (
         "target_deleted",
         "The target was deleted before its turn.",
         "Nothing to do, or add it again and start a new run.",
+    ),
+    FailureKind(
+        "target_failed",
+        "The task gave an error as the result of this target.",
+        "The text is what stands in the target's place; the task's other targets have their own.",
+    ),
+    FailureKind(
+        "batch_too_large",
+        "The documents of the task's targets do not fit one message.",
+        "Give `iteration.batch` a smaller number, and start a new run.",
     ),
     FailureKind(
         "unconfirmed",

@@ -1,6 +1,8 @@
 """Identifiers, their one pattern, and how a task's id is built from its run's."""
 
 import re
+import unicodedata
+from hashlib import sha256
 from typing import Annotated, Final, NewType
 from zlib import crc32
 
@@ -31,8 +33,22 @@ def is_id(text: str) -> bool:
 
 
 def slug(name: str) -> str:
-    """An id made from a free-text name; empty when the name holds no letter or digit of ASCII."""
-    return _SLUG_GAP.sub("-", name.lower()).strip("-")[:63].rstrip("-")
+    """The id of a job, made from its name in any language; the same name gives the same id.
+
+    Letters lose their accents. Where others have to be left out, or nothing is left, a hash of
+    the name tells it from its like: `firmware-7c1f2a90`, `job-7c1f2a90`.
+    """
+    name = unicodedata.normalize("NFC", name)
+    letters = [
+        char
+        for char in unicodedata.normalize("NFKD", name.casefold())
+        if not unicodedata.combining(char)
+    ]
+    word = _SLUG_GAP.sub("-", "".join(letters)).strip("-")[:63].rstrip("-")
+    if word and not any(char.isalnum() and not char.isascii() for char in letters):
+        return word
+    mark = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{word[:54].rstrip('-') or 'job'}-{mark}"
 
 
 def task_id(run: str, ordinal: int) -> TaskId:

@@ -5,7 +5,7 @@ reads but does not perform, so that saving such a job is refused, with the place
 silently doing less.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
@@ -22,8 +22,10 @@ from pydantic import (
 from contract import steps as step_library
 from contract.durations import Duration
 from contract.ids import Id
+from contract.job_batches import MAX_BATCH_TARGETS, batch_problems
 from contract.messages import OfferedRetry, OfferedStep
 from contract.template_dialect import TemplateInvalid, check, check_expression
+from contract.texts import Lines, Name, OneLine
 
 MAX_STEPS: Final = 200
 MIN_TIMEOUT: Final = timedelta(seconds=1)
@@ -33,7 +35,6 @@ DEFAULT_CONCURRENCY: Final = 5
 DEFAULT_EXPIRY: Final = timedelta(days=30)
 
 StepId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=256, strip_whitespace=True)]
 
 
 def _in_range(value: timedelta) -> timedelta:
@@ -42,7 +43,16 @@ def _in_range(value: timedelta) -> timedelta:
     return value
 
 
-Timeout = Annotated[Duration, AfterValidator(_in_range)]
+def _publish_range(schema: dict[str, Any]) -> None:
+    """The range as JSON Schema can say it: that of the number. Of the text words tell."""
+    schema["description"] = "From 1s to 30 days: 90s, 15m, 1h30m, PT15M, or milliseconds."
+    for variant in schema["anyOf"]:
+        if variant.get("type") == "integer":
+            variant["minimum"] = round(MIN_TIMEOUT.total_seconds() * 1000)
+            variant["maximum"] = round(MAX_TIMEOUT.total_seconds() * 1000)
+
+
+Timeout = Annotated[Duration, AfterValidator(_in_range), Field(json_schema_extra=_publish_range)]
 
 
 def _expression(text: str) -> str:
@@ -119,7 +129,9 @@ class Iteration(Section):
     per_site: Annotated[int, Field(ge=1, le=100_000)] | None = None
     offline: Literal["wait", "skip", "fail"] = "wait"
     offline_after: Duration = timedelta(minutes=5)
-    batch: Annotated[int, Field(ge=1, le=100_000)] | Literal["all"] = 1
+    batch: Annotated[int, Field(ge=1, le=MAX_BATCH_TARGETS)] | Literal["all"] = Field(
+        default=1, description="how many targets one task is about; `all` in one, if they fit"
+    )
     timeout: Timeout = DEFAULT_TIMEOUT
     delay: Duration = timedelta()
     acknowledge: Literal["steps"] | ExplicitAcknowledge = "steps"
@@ -232,8 +244,8 @@ class JobDocument(Section):
 
     name: Name
     id: Id | None = Field(default=None, description="made from the name if not given")
-    description: str = Field(default="", max_length=4096)
-    type: str = Field(default="", max_length=64)
+    description: Annotated[str, Lines] = Field(default="", max_length=4096)
+    type: Annotated[str, OneLine] = Field(default="", max_length=64)
     targets: Targets = Targets()
     context: dict[str, JsonValue] = Field(default_factory=dict)
     context_schema: dict[str, JsonValue] | None = None
@@ -286,6 +298,8 @@ def problems(document: JobDocument) -> list[tuple[Place, str]]:
         found.extend(_template_problems(place, text))
     found.extend(_trigger_problems(document))
     found.extend(_item_problems(document))
+    given = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    found.extend((Place(keys), text) for keys, text in batch_problems(given))
     return found
 
 
@@ -361,7 +375,6 @@ def not_performed(document: JobDocument) -> list[Place]:
 
 
 _NOT_PERFORMED: Final[tuple[tuple[str, ...], ...]] = (
-    ("iteration", "batch"),
     ("rollout", "waves"),
     ("rollout", "rate"),
     ("rollout", "abort"),
@@ -409,27 +422,100 @@ def _offered(step: Step, step_id: str) -> OfferedStep:
 
 
 def _macro(step: Step) -> list[Step]:
-    """firmware.update as its six steps; `when`, `retry` and flags are handed to each of them."""
-    asked = step.with_
-    parts: list[tuple[str, dict[str, JsonValue]]] = [
-        ("firmware.upload", {"artifact": asked["artifact"]}),
-        ("firmware.test", {}),
-        ("device.reset", {}),
-        ("device.wait", {"until": "online", "timeout": asked.get("wait", "2m")}),
-        ("firmware.verify", {"version": asked["version"]} if asked.get("version") else {}),
-        ("firmware.confirm", {}),
-    ]
+    """A macro as its plain steps; `when`, `retry` and flags are handed to each of them."""
+    parts = _MACROS[step.uses](step.with_)
+    named = [uses.partition(".")[2] for uses, _ in parts]
     return [
         step.model_copy(
             update={
-                "id": f"{step.id}_{uses.partition('.')[2]}" if step.id else None,
+                "id": f"{step.id}_{_numbered(named, place)}" if step.id else None,
                 "uses": uses,
                 "with_": parameters,
                 "expect": None,
+                **_cleaning_up(step, uses),
             }
         )
-        for uses, parameters in parts
+        for place, (uses, parameters) in enumerate(parts)
     ]
+
+
+def _cleaning_up(step: Step, uses: str) -> dict[str, Any]:
+    """A rollback is due after failures and cancels too, and takes as long as the way there."""
+    if uses != "firmware.rollback_together":
+        return {}
+    return {"always": True, "when": None, "timeout": step.timeout or ROLLBACK_WITHIN}
+
+
+def _numbered(words: list[str], place: int) -> str:
+    """The word at a place, with a number from its second time on: upload, upload_2."""
+    before = words[:place].count(words[place])
+    return f"{words[place]}_{before + 1}" if before else words[place]
+
+
+ROLLBACK_WITHIN: Final = timedelta(minutes=15)
+Parts = list[tuple[str, dict[str, JsonValue]]]
+
+
+def _firmware_update(asked: Mapping[str, JsonValue]) -> Parts:
+    listed = asked.get("images")
+    images = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    images = images or [dict(asked)]
+    return [
+        *(
+            (
+                "firmware.upload",
+                {
+                    "artifact": each["artifact"],
+                    **_given(each, "version"),
+                    **_given(each, "image"),
+                },
+            )
+            for each in images
+        ),
+        ("firmware.test", {}),
+        ("device.reset", {}),
+        ("device.wait", {"until": "online", "timeout": asked.get("wait", "2m")}),
+        *(
+            ("firmware.verify", {**_given(each, "version"), **_given(each, "image")})
+            for each in images
+        ),
+        ("firmware.confirm", {}),
+    ]
+
+
+def _update_together(asked: Mapping[str, JsonValue]) -> Parts:
+    shared = (_given(asked, "at_once"), _given(asked, "wait"))
+    with_ = {"members": asked["members"], **shared[0], **shared[1]}
+    parts: Parts = [
+        ("firmware.stage_together", with_),
+        ("firmware.switch_together", with_),
+        ("firmware.confirm_together", with_),
+    ]
+    if asked.get("on_failure", "rollback") == "rollback":
+        parts.append(("firmware.rollback_together", with_))
+    return parts
+
+
+def _certificate_rotate(asked: Mapping[str, JsonValue]) -> Parts:
+    slot = _given(asked, "slot")
+    return [
+        ("certificate.request", {**_given(asked, "subject"), **slot}),
+        ("certificate.sign", _given(asked, "days")),
+        ("certificate.install", slot),
+        ("certificate.verify", slot),
+        ("certificate.commit", slot),
+    ]
+
+
+_MACROS: Final[Mapping[str, Callable[[Mapping[str, JsonValue]], Parts]]] = {
+    "firmware.update": _firmware_update,
+    "firmware.update_together": _update_together,
+    "certificate.rotate": _certificate_rotate,
+}
+
+
+def _given(asked: Mapping[str, JsonValue], name: str) -> dict[str, JsonValue]:
+    return {} if asked.get(name) is None else {name: asked[name]}
 
 
 def _free(word: str, taken: set[str]) -> str:

@@ -11,7 +11,7 @@ years older. Times are milliseconds since 1970 by the clock of the sender, durat
 import json
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Annotated, Final, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -24,11 +24,15 @@ MAX_SNAPSHOT_BYTES: Final = 64 * 1024
 MAX_BATCH: Final = 50
 MARKS_A_PAGE: Final = 400
 MAX_DEVICES_A_PAGE: Final = 200
+MAX_PROFILES: Final = 100
+MAX_PROFILE_BYTES: Final = 256 * 1024
 
 Millis = Annotated[int, Field(ge=0, le=2**53)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Word = Annotated[str, Field(max_length=128)]
 Text = Annotated[str, Field(max_length=4096)]
+# Also the name of a file, and of what devices call `profile`.
+ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 
 class MessageInvalid(ValueError):
@@ -86,11 +90,36 @@ class InventoryDevice(Part):
     link: Literal["unknown", "up", "down"] = "unknown"
 
 
+class HeldProfile(Part):
+    """A deployed profile in use, by its digest; or why the one of digest `refused` is not.
+
+    With a problem and nothing in `refused` it is in use though it should be withdrawn.
+    """
+
+    name: ProfileName
+    sha256: Sha256 | None = None
+    size: Count = 0
+    refused: Sha256 | None = None
+    problem: Annotated[str, Field(max_length=1000)] = ""
+
+
+class HeldProfiles(Part):
+    """What became of the wanted profiles of that revision: all that a gateway holds."""
+
+    revision: Count
+    profiles: list[HeldProfile] = Field(default_factory=list, max_length=2 * MAX_PROFILES)
+
+
 class Hello(Message):
     """The first words of a connection, in numbered pages that share a nonce.
 
     `journal` is the journal's random id, `instance` the process's. `digest` is that of all open
     attempts (see `digest_of`). Nothing counts as missing before every page is there.
+    `profiles` are those that were deployed there, in its first page; None says that the gateway
+    knows of no such thing.
+    `proof` shows that it knows its token (see `admission`). `mark` is a random word that the
+    journal keeps before it is said, and `last_mark` the one before it that was welcomed: a copy of
+    the journal does not know the newest.
     """
 
     nonce: Word
@@ -104,6 +133,10 @@ class Hello(Message):
     time: Millis = 0
     devices: list[InventoryDevice] = Field(default_factory=list)
     tasks: list[TaskMark] = Field(default_factory=list)
+    profiles: list[HeldProfile] | None = Field(default=None, max_length=2 * MAX_PROFILES)
+    proof: Word = ""
+    mark: Word = ""
+    last_mark: Word = ""
 
 
 class Failure(Part):
@@ -115,7 +148,11 @@ class Failure(Part):
 
 
 class StepSnapshot(Part):
-    """One step, complete. Progress is 0 to 100."""
+    """One step, complete. Progress is 0 to 100.
+
+    `input` is what it was given, rendered and with secrets masked; null while that is what the
+    job says word for word.
+    """
 
     id: Word
     uses: Word
@@ -129,6 +166,8 @@ class StepSnapshot(Part):
     result: JsonValue = None
     truncated: bool = False
     note: Text = ""
+    input: JsonValue = None
+    input_truncated: bool = False
 
 
 class TaskSnapshot(Part):
@@ -172,9 +211,14 @@ class LogLine(Part):
 
 
 class DeviceState(Part):
-    """What is known of a device at a time: values by name, and whether its link is up."""
+    """What is known of a device at a time: values by name, and whether its link is up.
+
+    `order` grows over both streams of a journal: what was seen later has the higher one, whatever
+    the gateway's clock said.
+    """
 
     number: Count
+    order: Count = 0
     at: Millis
     device: Id
     link: Literal["unknown", "up", "down"] = "unknown"
@@ -199,9 +243,12 @@ class Report(Message):
 
     `digest` stands in a report that leaves nothing unsent, so that silent differences are found.
     `message` names this message for its receipt. `undecodable` is filled while parsing.
+    `profiles` answers every set of wanted profiles, once it has been dealt with.
+    `time` is the sender's clock at that moment, in a report with states.
     """
 
     message: Count = 0
+    time: Millis = 0
     tasks: list[TaskSnapshot] = Field(default_factory=list)
     stream: Stream = "live"
     logs: list[LogLine] = Field(default_factory=list)
@@ -209,6 +256,7 @@ class Report(Message):
     dropped: dict[str, Count] = Field(default_factory=dict)
     digest: Word | None = None
     health: dict[str, JsonValue] = Field(default_factory=dict)
+    profiles: HeldProfiles | None = None
     undecodable: tuple[Undecodable, ...] = Field(default=(), exclude=True)
 
 
@@ -242,6 +290,24 @@ class Limits(Part):
     keep_tombstones: Millis = 90 * 86_400_000
 
 
+class WantedProfile(Part):
+    """A profile to use, fetched as an artifact. Sizes in bytes."""
+
+    name: ProfileName
+    sha256: Sha256
+    size: Count
+
+
+class WantedProfiles(Part):
+    """All profiles that are deployed to a gateway; what it holds beside them is withdrawn.
+
+    `revision` grows with every change: within a session a lower one is an old message.
+    """
+
+    revision: Count
+    profiles: list[WantedProfile] = Field(default_factory=list, max_length=MAX_PROFILES)
+
+
 class Welcome(Message):
     """The answer to a hello's nonce, in pages; the first opens the session.
 
@@ -249,6 +315,10 @@ class Welcome(Message):
     send. `report`: send these again, whole. `cancel`: as in a Cancel.
     Without a nonce it is a request: say hello again, within `hello_within`, at a random moment.
     `conflict`: another process says hello under this name; take no new work.
+    `profiles`: in the first page, and in a message of the session without a nonce, which is
+    repeated until a report has answered it. None changes nothing.
+    `refused`: why the hello of that nonce opens no session, or why that session is over; one of
+    `admission.REFUSALS`. Begin nothing, stop what runs, and ask again seldom.
     """
 
     nonce: Word | None = None
@@ -262,6 +332,8 @@ class Welcome(Message):
     limits: Limits = Limits()
     conflict: bool = False
     hello_within: Millis | None = None
+    profiles: WantedProfiles | None = None
+    refused: Word | None = None
 
 
 class OfferedRetry(Part):
@@ -328,7 +400,9 @@ class JobBody(Part):
 class OfferedTask(Part):
     """One attempt, offered. `start_by` is the time left to begin a step; then hand it back.
 
-    With `acknowledgment_token` a third party may close this attempt, in explicit mode.
+    With `acknowledgment_token` a third party may close this attempt, in explicit mode. A task of
+    several targets has `targets`, and no `target`. `run_facts` are `started_at` (ms) and `counts`
+    of the run at this moment, where its steps read them.
     """
 
     task: Id
@@ -345,13 +419,19 @@ class OfferedTask(Part):
     start_by: Millis = 900_000
     priority: Annotated[int, Field(ge=0, le=9)] = 1
     acknowledgment_token: Word | None = None
+    targets: list[dict[str, JsonValue]] = Field(default_factory=list)
+    run_facts: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Offer(Message):
-    """A batch of tasks and the bodies they name; sent again until a report says otherwise."""
+    """A batch of tasks and the bodies they name; sent again until a report says otherwise.
+
+    `undecodable` is filled while parsing: tasks that cannot be read, and those of such a body.
+    """
 
     bodies: list[JobBody] = Field(default_factory=list)
     tasks: list[OfferedTask] = Field(default_factory=list)
+    undecodable: tuple[Undecodable, ...] = Field(default=(), exclude=True)
 
 
 class CancelItem(Part):
@@ -383,7 +463,11 @@ class ReceiptItem(Part):
 
 
 class StreamReceipt(Part):
-    """Everything of a stream up to and with this number is stored."""
+    """Everything of a stream up to and with this number is stored.
+
+    The cloud names the highest number of the message it answers. A gateway sends a stream oldest
+    first and has one message of it in flight, so nothing that was lost can lie below.
+    """
 
     stream: Stream
     kind: Literal["logs", "states"]
@@ -435,25 +519,60 @@ def split(payload: bytes) -> tuple[bytes, bytes | None]:
 def parse(kind: Kind, payload: bytes) -> AnyMessage:
     """The message a payload holds.
 
-    A report whose items are partly undecodable comes back with the good ones, the others in
-    `undecodable`. Raises MessageInvalid when the message itself cannot be read.
+    A report or an offer whose items are partly undecodable comes back with the good ones, the
+    others in `undecodable`. Raises MessageInvalid when the message itself cannot be read.
     """
     body, _ = split(payload)
     try:
         return MODELS[kind].model_validate_json(body)  # type: ignore[return-value]
     except ValidationError as error:
         if kind is Kind.REPORT:
-            return _parse_item_by_item(body)
+            return _parse_item_by_item(_object(kind, body))
+        if kind is Kind.OFFER:
+            return _parse_offer(_object(kind, body))
         raise MessageInvalid(_first_problem(kind, error)) from None
 
 
-def _parse_item_by_item(body: bytes) -> Report:
+def _object(kind: Kind, body: bytes) -> dict[str, Any]:
     try:
         raw = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise MessageInvalid(f"report: not JSON: {error}") from None
+        raise MessageInvalid(f"{kind}: not JSON: {error}") from None
     if not isinstance(raw, dict):
-        raise MessageInvalid("report: not a JSON object")
+        raise MessageInvalid(f"{kind}: not a JSON object")
+    return raw
+
+
+def _parse_offer(raw: dict[str, Any]) -> Offer:
+    tasks, bodies = raw.pop("tasks", []), raw.pop("bodies", [])
+    unread: dict[object, str] = {}
+    whole = []
+    for item in bodies if isinstance(bodies, list) else []:
+        try:
+            whole.append(JobBody.model_validate(item))
+        except ValidationError as error:
+            name = item.get("hash") if isinstance(item, dict) else None
+            unread[name if isinstance(name, str) else None] = _first_problem(Kind.OFFER, error)
+    bad: list[Undecodable] = []
+    good = []
+    for item in tasks if isinstance(tasks, list) else []:
+        try:
+            task = OfferedTask.model_validate(item)
+        except ValidationError as error:
+            bad.append(_undecodable(item, _first_problem(Kind.OFFER, error)))
+            continue
+        if task.body in unread:
+            bad.append(_undecodable(item, f"its job: {unread[task.body]}"))
+        else:
+            good.append(task)
+    try:
+        values = {**raw, "bodies": whole, "tasks": good, "undecodable": tuple(bad)}
+        return Offer.model_validate(values)
+    except ValidationError as error:
+        raise MessageInvalid(_first_problem(Kind.OFFER, error)) from None
+
+
+def _parse_item_by_item(raw: dict[str, Any]) -> Report:
     items = raw.pop("tasks", [])
     bad: list[Undecodable] = []
     good: list[TaskSnapshot] = []
@@ -466,8 +585,17 @@ def _parse_item_by_item(body: bytes) -> Report:
         raw[name] = _decodable(raw.get(name, []), model)
     try:
         return Report.model_validate({**raw, "tasks": good, "undecodable": tuple(bad)})
+    except ValidationError:
+        pass
+    # What a gateway says of itself must not be in the way of what it says of tasks.
+    head = {name: raw[name] for name in _REPORT_HEAD if name in raw}
+    try:
+        return Report.model_validate({**head, "tasks": good, "undecodable": tuple(bad)})
     except ValidationError as error:
         raise MessageInvalid(_first_problem(Kind.REPORT, error)) from None
+
+
+_REPORT_HEAD: Final = ("session", "counter", "message", "stream", "logs", "states")
 
 
 def _decodable(items: object, model: type[M]) -> list[M]:

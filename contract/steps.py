@@ -4,7 +4,8 @@ The cloud checks a job against this table when it is saved; the gateway performs
 may hold `{{ }}`, so a model checks names and, where a value is no template, its type.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
@@ -20,6 +21,7 @@ from pydantic import (
 )
 
 from contract.durations import Duration
+from contract.plugins import EntryPoint, PlugInBroken, by_name, load_plug_in
 
 
 class AfterRestart(StrEnum):
@@ -32,12 +34,18 @@ class AfterRestart(StrEnum):
 
 MAX_LOOP: Final = 1000
 MAX_AT_ONCE: Final = 100
+VERB_NAME: Final = re.compile(r"[a-z_]+\.[a-z_]+")
+# ITU-T E.164: a plus, no leading zero, at most 15 digits.
+E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
+MAX_CERTIFICATE_DAYS: Final = 825
+DEFAULT_CERTIFICATE_DAYS: Final = 90
 # What a loop may perform: nothing that moves firmware, ends the task, or loops itself.
 LOOPED: Final = frozenset(
-    {"device.command", "flow.check", "flow.delay", "flow.log", "flow.set", "http.request",
-     "mqtt.await", "mqtt.publish", "notify.email", "fleet.tag", "fleet.set", "fleet.record_state",
-     "fleet.delete", "fleet.write_row", "fleet.extend_run", "fleet.acknowledge",
-     "fleet.run_job", "fleet.cancel_run"}
+    {"device.command", "device.read", "device.write", "flow.check", "flow.delay", "flow.log",
+     "flow.set", "http.request",
+     "mqtt.await", "mqtt.publish", "notify.email", "notify.sms", "sql.query", "fleet.tag",
+     "fleet.set", "fleet.record_state", "fleet.delete", "fleet.write_row", "fleet.extend_run",
+     "fleet.postpone_run", "fleet.acknowledge", "fleet.run_job", "fleet.cancel_run"}
 )  # fmt: skip
 
 
@@ -56,6 +64,24 @@ class CommandParameters(Parameters):
     parameters: dict[str, JsonValue] | Template = Field(default_factory=dict)
 
 
+Names = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=1000)]
+
+
+class ReadPointsParameters(Parameters):
+    """device.read: read points that the device's profile names; the result is `{values: {...}}`."""
+
+    points: Names | str
+
+
+class WritePointsParameters(Parameters):
+    """device.write: write points that the device's profile names, all of them or none is tried.
+
+    The result is `{values: {...}}`: what the device then says of those that are read back.
+    """
+
+    values: Annotated[dict[str, JsonValue], Field(min_length=1, max_length=1000)] | Template
+
+
 class ResetParameters(Parameters):
     """device.reset: restart the device. The line may vanish; `device.wait` comes next."""
 
@@ -69,11 +95,34 @@ class WaitParameters(Parameters):
     timeout: Timeout | Template | None = None
 
 
-class UploadParameters(Parameters):
-    """firmware.upload: bring an artifact onto the device, going on where the device says it is."""
+class DelegateParameters(Parameters):
+    """device.delegate: hand the device a job document that it runs itself (driver aws_jobs).
 
-    artifact: str = Field(min_length=1, max_length=256)
+    What it says on the way is the step's progress, its last status details are the result.
+    `timeout` is how long it may take once it has begun; the step's own holds for all.
+    """
+
+    document: Annotated[dict[str, JsonValue], Field(min_length=1)] | Template
+    timeout: Timeout | Template | None = None
+
+
+ArtifactName = Annotated[str, Field(min_length=1, max_length=256)]
+SlotArtifacts = Annotated[dict[Literal["0", "1"], ArtifactName], Field(min_length=1)]
+ImageNumber = Annotated[int, Field(ge=0, le=15)]
+
+
+class UploadParameters(Parameters):
+    """firmware.upload: bring an artifact onto the device, going on where the device says it is.
+
+    `version` says what a file is that does not say it itself; a device that runs it needs none.
+    Where images run in place (direct XIP), `artifact` is an object with one for each slot, as in
+    `{"0": ..., "1": ...}`. `image` counts from 0, the application, where a device has several.
+    """
+
+    artifact: ArtifactName | SlotArtifacts
     slot: int | Template | None = None
+    version: str | None = None
+    image: ImageNumber | Template = 0
 
 
 class NoParameters(Parameters):
@@ -81,17 +130,134 @@ class NoParameters(Parameters):
 
 
 class VerifyParameters(Parameters):
-    """firmware.verify: read the running image back; its version must be this, if one is given."""
+    """firmware.verify: read the running image back; its version must be this, if one is given.
 
+    All images that were uploaded must run; `image` says which one's version is meant.
+    """
+
+    version: str | None = None
+    image: ImageNumber | Template | None = None
+
+
+class RecoverParameters(Parameters):
+    """firmware.recover: through the bootloader's serial recovery into the slot that runs.
+
+    A device whose application answers is restarted into recovery. There is no way back.
+    """
+
+    artifact: ArtifactName
+    version: str | None = None
+
+
+class ImageOfUpdate(Parameters):
+    """One of several images that are updated together."""
+
+    artifact: ArtifactName | SlotArtifacts
+    image: ImageNumber = 0
     version: str | None = None
 
 
 class UpdateParameters(Parameters):
-    """firmware.update: upload, test, reset, wait, verify and confirm, as one word."""
+    """firmware.update: upload, test, reset, wait, verify and confirm, as one word.
 
-    artifact: str = Field(min_length=1, max_length=256)
+    Either one `artifact`, or `images`: all of them are tried in one restart.
+    """
+
+    artifact: ArtifactName | SlotArtifacts | None = None
     version: str | None = None
+    images: Annotated[list[ImageOfUpdate], Field(max_length=16)] = Field(default_factory=list)
     wait: Timeout | Template = Field(default="2m")
+
+    @model_validator(mode="after")
+    def _check(self) -> "UpdateParameters":
+        if (self.artifact is None) == (not self.images):
+            raise ValueError("give `artifact` or `images`")
+        numbers = [each.image for each in self.images]
+        if len(set(numbers)) < len(numbers):
+            raise ValueError("each of `images` has another `image` number")
+        if self.images and self.version is not None:
+            raise ValueError("with `images`, each of them has its `version`")
+        return self
+
+
+class MemberOfUpdate(Parameters):
+    """One device of a joint update. Lower ranks come first; one rank restarts side by side.
+
+    `fallback` is the artifact before: sent again where a device keeps nothing to go back to.
+    """
+
+    device: str = Field(min_length=1, max_length=256)
+    artifact: ArtifactName | SlotArtifacts
+    version: str | None = None
+    rank: Annotated[int, Field(ge=0, le=1000)] = 0
+    fallback: ArtifactName | None = None
+
+
+class TogetherParameters(Parameters):
+    """firmware.stage_together, switch_together, confirm_together and rollback_together.
+
+    They are the parts of firmware.update_together. `members` are devices of the task's own
+    gateway, `at_once` how many of one rank are worked on side by side.
+    """
+
+    members: Annotated[list[MemberOfUpdate], Field(min_length=1, max_length=100)]
+    at_once: Annotated[int, Field(ge=1, le=100)] | Template = 4
+    wait: Timeout | Template = Field(default="2m")
+
+
+class UpdateTogetherParameters(TogetherParameters):
+    """firmware.update_together: devices of one gateway updated all together, or not at all.
+
+    All images are brought in before the first device restarts, and kept once all of them have
+    been read back; if one fails, the others go back too, unless `on_failure` is `leave`.
+    """
+
+    on_failure: Literal["rollback", "leave"] = "rollback"
+
+
+Slot = Annotated[int, Field(ge=0, le=15)] | Template | None
+Days = Annotated[int, Field(ge=1, le=MAX_CERTIFICATE_DAYS)] | Template
+Pem = Annotated[str, Field(max_length=16_384)]
+
+
+class CsrParameters(Parameters):
+    """certificate.request: the device makes a key and asks for a certificate (`csr`, `key_id`).
+
+    `subject` is the name its request is to hold, by default its own: the cloud signs no other.
+    """
+
+    subject: str | None = Field(default=None, max_length=128)
+    slot: Slot = None
+
+
+class SignParameters(Parameters):
+    """certificate.sign: have the cloud's CA sign the device's request, for so many days."""
+
+    csr: Pem | None = None
+    days: Days = DEFAULT_CERTIFICATE_DAYS
+
+
+class InstallParameters(Parameters):
+    """certificate.install: put a certificate beside the one in use, by default the signed one."""
+
+    certificate: Pem | None = None
+    chain: Pem | None = None
+    slot: Slot = None
+
+
+class CertificateParameters(Parameters):
+    """certificate.verify and commit: of the certificate installed before, or of `fingerprint`."""
+
+    fingerprint: str | None = Field(default=None, max_length=256)
+    slot: Slot = None
+
+
+class RotateParameters(Parameters):
+    """certificate.rotate: request, sign, install, verify and commit, as one word."""
+
+    subject: str | None = Field(default=None, max_length=128)
+    days: Days = DEFAULT_CERTIFICATE_DAYS
+    slot: Slot = None
 
 
 class DelayParameters(Parameters):
@@ -226,6 +392,46 @@ class EmailParameters(Parameters):
     text: str = Field(default="", max_length=65_536)
 
 
+class SmsParameters(Parameters):
+    """notify.sms: a text message to each number, through the gateway's `sms` service.
+
+    Numbers are written as in +4930123456 (E.164). The result says who it was `sent` to.
+    """
+
+    to: Annotated[list[str], Field(min_length=1, max_length=100)] | str
+    text: str = Field(min_length=1, max_length=1600)
+
+    @model_validator(mode="after")
+    def _check(self) -> "SmsParameters":
+        for number in [self.to] if isinstance(self.to, str) else self.to:
+            if "{{" not in number and E164.fullmatch(number) is None:
+                raise ValueError(f"`{number[:40]}` is no telephone number such as +4930123456")
+        return self
+
+
+class QueryParameters(Parameters):
+    """sql.query: one statement to a database configured on the gateway.
+
+    Values are bound as `$1`, `$2` and never stand in the statement, which holds no {{ }}. The
+    result is `columns`, `rows` (objects), `row_count` and `truncated`; rows end with `max_rows`,
+    and where all of them together would take more than 30,000 bytes.
+    """
+
+    database: str = Field(min_length=1, max_length=256)
+    statement: str = Field(min_length=1, max_length=20_000)
+    parameters: Annotated[list[JsonValue], Field(max_length=200)] | Template = Field(
+        default_factory=list
+    )
+    max_rows: Annotated[int, Field(ge=1, le=10_000)] | Template = 1_000
+    timeout: Timeout | Template = Field(default="30s")
+
+    @model_validator(mode="after")
+    def _check(self) -> "QueryParameters":
+        if "{{" in self.statement:
+            raise ValueError("a statement holds no {{ }}: write $1 and put the value in parameters")
+        return self
+
+
 class OnDevice(Parameters):
     device: str | None = Field(default=None, description="the task's own if not given")
 
@@ -297,6 +503,24 @@ class ExtendRunParameters(Parameters):
     items: Annotated[list[JsonValue], Field(min_length=1, max_length=1000)] | Template
 
 
+class PostponeRunParameters(Parameters):
+    """fleet.postpone_run: have a run that waits for its time start later.
+
+    `by` is counted from the time it has; `to` is a time with a zone. One that has started refuses.
+    """
+
+    run: str = Field(min_length=1, max_length=256)
+    by: Timeout | Template | None = None
+    to: str | None = Field(default=None, min_length=1, max_length=256)
+    reason: str = Field(default="", max_length=500)
+
+    @model_validator(mode="after")
+    def _check(self) -> "PostponeRunParameters":
+        if (self.by is None) == (self.to is None):
+            raise ValueError("give `by` or `to`")
+        return self
+
+
 class CancelRunParameters(Parameters):
     """fleet.cancel_run: cancel a run, by default the task's own."""
 
@@ -320,14 +544,31 @@ class Verb:
 _R = AfterRestart
 _VERBS: Final = (
     Verb("device.command", CommandParameters, _R.ASK, "send a command, and take its reply"),
+    Verb("device.read", ReadPointsParameters, _R.REPEAT, "read named points"),
+    Verb("device.write", WritePointsParameters, _R.ASK, "write named points"),
     Verb("device.reset", ResetParameters, _R.ASK, "restart the device"),
     Verb("device.wait", WaitParameters, _R.REPEAT, "wait until the device is there, or gone"),
+    Verb("device.delegate", DelegateParameters, _R.RESUME, "hand over a job that the device runs"),
     Verb("firmware.upload", UploadParameters, _R.RESUME, "bring an image onto the device"),
     Verb("firmware.test", NoParameters, _R.REPEAT, "have the next boot try the new image"),
     Verb("firmware.verify", VerifyParameters, _R.REPEAT, "read back what runs"),
     Verb("firmware.confirm", NoParameters, _R.REPEAT, "keep the running image for good"),
     Verb("firmware.rollback", NoParameters, _R.REPEAT, "return to the image before"),
+    Verb("firmware.recover", RecoverParameters, _R.RESUME, "bring an image in by the bootloader"),
     Verb("firmware.update", UpdateParameters, _R.RESUME, "all of the above, in order", macro=True),
+    Verb("firmware.stage_together", TogetherParameters, _R.RESUME, "bring in several images"),
+    Verb("firmware.switch_together", TogetherParameters, _R.RESUME, "restart into all of them"),
+    Verb("firmware.confirm_together", TogetherParameters, _R.RESUME, "keep all of them"),
+    Verb("firmware.rollback_together", TogetherParameters, _R.RESUME, "take all of them back"),
+    Verb("firmware.update_together", UpdateTogetherParameters, _R.RESUME,
+         "several devices of a gateway: all of them, or none", macro=True),
+    Verb("certificate.request", CsrParameters, _R.RESUME, "have the device make a key and a CSR"),
+    Verb("certificate.sign", SignParameters, _R.REPEAT, "have the cloud's CA sign the CSR"),
+    Verb("certificate.install", InstallParameters, _R.RESUME, "put it beside the one in use"),
+    Verb("certificate.verify", CertificateParameters, _R.REPEAT, "connect with it, and read back"),
+    Verb("certificate.commit", CertificateParameters, _R.REPEAT, "keep it, retire the old one"),
+    Verb("certificate.rotate", RotateParameters, _R.RESUME, "all of the above, in order",
+         macro=True),
     Verb("flow.delay", DelayParameters, _R.REPEAT, "wait for a while"),
     Verb("flow.check", CheckParameters, _R.REPEAT, "fail unless something is true"),
     Verb("flow.set", SetParameters, _R.REPEAT, "compute values for later steps"),
@@ -340,6 +581,9 @@ _VERBS: Final = (
     Verb("mqtt.await", AwaitParameters, _R.REPEAT, "wait for a message that matches",
          raw=frozenset({"match"})),
     Verb("notify.email", EmailParameters, _R.ASK, "send a mail"),
+    Verb("notify.sms", SmsParameters, _R.ASK, "send a text message"),
+    Verb("sql.query", QueryParameters, _R.ASK, "ask a database",
+         raw=frozenset({"statement"})),
     Verb("fleet.tag", TagParameters, _R.REPEAT, "set tags of a device"),
     Verb("fleet.set", SetAttributesParameters, _R.REPEAT, "set attributes of a device"),
     Verb("fleet.record_state", RecordStateParameters, _R.REPEAT, "note a device's state"),
@@ -348,11 +592,43 @@ _VERBS: Final = (
     Verb("fleet.extend_run", ExtendRunParameters, _R.REPEAT, "add targets to a run"),
     Verb("fleet.acknowledge", AcknowledgeTaskParameters, _R.REPEAT, "close a task of another run"),
     Verb("fleet.run_job", RunJobParameters, _R.REPEAT, "start a run of another job"),
+    Verb("fleet.postpone_run", PostponeRunParameters, _R.REPEAT, "have a run start later"),
     Verb("fleet.cancel_run", CancelRunParameters, _R.REPEAT, "cancel a run"),
 )  # fmt: skip
 
+# Ours, and those of installed packages once `load_verbs` has been called.
 VERBS: Final = {verb.name: verb for verb in _VERBS}
 PERFORMED: Final = frozenset(verb.name for verb in _VERBS if not verb.macro)
+OUR_NAMESPACES: Final = frozenset(verb.name.partition(".")[0] for verb in _VERBS)
+
+
+def load_verbs(points: Iterable[EntryPoint]) -> list[str]:
+    """Add the verbs of installed packages to the library; returns what is wrong with others.
+
+    A program calls it once, at its start. Namespaces of ours stay ours.
+    """
+    problems = []
+    for point in by_name(points).values():
+        try:
+            verb = load_plug_in(point, Verb, "step")
+            _check_verb(verb, point)
+        except PlugInBroken as error:
+            problems.append(str(error))
+        else:
+            VERBS[verb.name] = verb
+    return problems
+
+
+def _check_verb(verb: Verb, point: EntryPoint) -> None:
+    named = f"step `{point.name}` ({point.value})"
+    if verb.name != point.name:
+        raise PlugInBroken(f"{named} calls itself `{verb.name}`")
+    if VERB_NAME.fullmatch(verb.name) is None:
+        raise PlugInBroken(f"{named}: a name is `namespace.verb`, of small letters and `_`")
+    if verb.name.partition(".")[0] in OUR_NAMESPACES:
+        raise PlugInBroken(f"{named}: the namespaces {', '.join(sorted(OUR_NAMESPACES))} are ours")
+    if verb.macro:
+        raise PlugInBroken(f"{named}: only our own verbs are macros")
 
 
 def problems_of(uses: str, parameters: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:

@@ -34,6 +34,8 @@ _KINDS: Final = (
     WaitKind("retry", "An attempt failed; the next one is due later.", "The retry delay passes."),
     WaitKind("gateway_offline", "Its gateway is offline.", "The gateway connects."),
     WaitKind("gateway_unknown", "The target has no gateway.", "A gateway reports the device."),
+    WaitKind("gateway_stopped", "Its gateway was stopped.", "A person starts the gateway."),
+    WaitKind("gateway_retired", "Its gateway was retired.", "A person enrolls it again."),
     WaitKind("gateway_too_old", "Its gateway lacks a step.", "The gateway is updated."),
     WaitKind("in_conflict", "Two processes use its gateway's name.", "One of them stops."),
     WaitKind("device_down", "It is tried again when its device is up.", "The device answers."),
@@ -43,6 +45,7 @@ _KINDS: Final = (
     WaitKind("opening", "Its gateway opens the link to the device.", "The device answers or not."),
     WaitKind("device_asleep", "The device is not reachable.", "The device answers."),
     WaitKind("bus_busy", "Another device has the line.", "The line is free."),
+    WaitKind("line_quarantined", "Its line is gone, or chatters.", "The line works again."),
     WaitKind("timeouts", "Timeouts of another run still come to it.", "That run ends."),
     WaitKind("acknowledgment", "An acknowledgment is outstanding.", "Somebody acknowledges."),
 )

@@ -18,6 +18,14 @@ class TestBoot(StrEnum):
     IGNORED = "ignored"  # every request is answered with success, the old image boots
 
 
+class NewCertificate(StrEnum):
+    """What becomes of a new certificate when the device is to connect with it."""
+
+    CONNECTS = "connects"
+    FAILS = "fails"  # the server refuses it: the device says so, and goes back
+    IGNORED = "ignored"  # the request is answered with success, the old one stays in use
+
+
 @dataclass(frozen=True, slots=True)
 class Silence:
     """No answers: from request number `after_requests` (1 is the first) or second `after_s` on.
@@ -72,6 +80,7 @@ class Faults:
     reboot_after_chunks: tuple[int, ...] = ()
     refuse_upload: int | None = None
     test_boot: TestBoot = TestBoot.RUNS
+    new_certificate: NewCertificate = NewCertificate.CONNECTS
     disconnect_after_requests: tuple[int, ...] = ()
     disconnect_for_s: float = 2.0
 

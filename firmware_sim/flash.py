@@ -1,7 +1,8 @@
-"""Two slots of flash holding real MCUboot images: upload, test, swap, revert, confirm, erase.
+"""Two slots of flash holding real MCUboot images: upload, test, boot, revert, confirm, erase.
 
 Values in, values out. The rules are those measured on Zephyr 3.4.0 and 4.4.0 with MCUboot in
-swap mode; where the two differ, `Rules` says which one a device follows.
+swap mode; where the two differ, `Rules` says which one a device follows. For the other modes of
+the bootloader see `Mode`; their source is MCUboot's design, "Image slots".
 """
 
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Final
 from contract.device.mcuboot import (
     HEADER_MAGIC,
     HEADER_SIZE,
+    Image,
     ImageInvalid,
     parse_image,
     parse_version,
@@ -31,6 +33,30 @@ OVERRUN: Final = 31
 TEST_OF_ACTIVE: Final = 33
 
 
+class Mode(StrEnum):
+    """How the bootloader starts images: what is in slot 0 (the first two), or the newest of both.
+
+    In direct XIP an image runs where it lies, so it is linked for its slot; with revert it must
+    be marked for a test, and is erased unless it is confirmed. RAM_LOAD copies the newest to RAM.
+    """
+
+    SWAP = "swap"
+    OVERWRITE = "overwrite"
+    DIRECT_XIP = "direct_xip"
+    DIRECT_XIP_REVERT = "direct_xip_revert"
+    RAM_LOAD = "ram_load"
+
+    @property
+    def is_in_place(self) -> bool:
+        """The active slot may be 1, and the newer version boots."""
+        return self not in (Mode.SWAP, Mode.OVERWRITE)
+
+    @property
+    def has_test(self) -> bool:
+        """Images are marked and confirmed."""
+        return self not in (Mode.DIRECT_XIP, Mode.RAM_LOAD)
+
+
 class Swap(StrEnum):
     """What the bootloader has been asked to do at the next boot."""
 
@@ -46,6 +72,7 @@ class Booted(StrEnum):
     SWAPPED = "swapped"
     REVERTED = "reverted"
     REFUSED = "refused the image"
+    NOTHING = "found nothing to boot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +95,19 @@ ZEPHYR_3_4: Final = Rules(checks_length=False, guards_pending=True, checks_image
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """The bytes of a slot with what MCUboot reads in them; `is_whole` if its hash holds."""
+    """The bytes of a slot with what MCUboot reads in them; `is_whole` if its hash holds.
+
+    `address` is where it must lie, None where it may lie anywhere.
+    """
 
     data: bytes
     version: str
     hash: bytes
     is_whole: bool
+    address: int | None = None
+
+
+UNBOOTABLE: Final = StoredImage(b"", "0.0.0", b"", is_whole=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +126,11 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Flash:
-    """Slot 0 runs, slot 1 takes uploads. None is an empty slot or one without a valid image."""
+    """The image that runs, from `active_slot`; the other slot takes uploads.
+
+    None is an empty slot or one without a valid image. `is_other_kept`: it was confirmed once
+    and lies there still (direct XIP). `addresses` are those of the two slots, where it matters.
+    """
 
     slot_size: int
     running: StoredImage
@@ -100,6 +138,10 @@ class Flash:
     swap: Swap = Swap.NONE
     is_confirmed: bool = True
     upload: Upload | None = None
+    mode: Mode = Mode.SWAP
+    active_slot: int = 0
+    is_other_kept: bool = False
+    addresses: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +181,28 @@ def store(data: bytes) -> StoredImage | None:
     try:
         parse_image(data)
     except ImageInvalid:
-        return StoredImage(data, image.version, image.hash, is_whole=False)
-    return StoredImage(data, image.version, image.hash, is_whole=True)
+        return _stored(data, image, is_whole=False)
+    return _stored(data, image, is_whole=True)
 
 
-def fresh(image: bytes, slot_size: int) -> Flash:
+def _stored(data: bytes, image: Image, *, is_whole: bool) -> StoredImage:
+    return StoredImage(data, image.version, image.hash, is_whole, image.header.fixed_address)
+
+
+def fresh(
+    image: bytes,
+    slot_size: int,
+    mode: Mode = Mode.SWAP,
+    addresses: tuple[int, int] | None = None,
+) -> Flash:
     """A device as the factory ships it. Raises ImageInvalid when it could not boot `image`."""
     parse_image(image)
     running = store(image)
     if running is None or len(image) > slot_size:
         raise ImageInvalid(f"image of {len(image)} bytes does not fit a slot of {slot_size}")
-    return Flash(slot_size, running)
+    if addresses is not None and running.address not in (None, addresses[0]):
+        raise ImageInvalid(f"image is linked for {running.address:#x}, slot 0 is elsewhere")
+    return Flash(slot_size, running, mode=mode, addresses=addresses)
 
 
 def receive(flash: Flash, chunk: Chunk, rules: Rules) -> tuple[Flash, Wanted | Refusal]:
@@ -169,7 +222,8 @@ def _begin(flash: Flash, chunk: Chunk, rules: Rules) -> tuple[Flash, Wanted | Re
             return flash, Wanted(session.received, resumed=session.received > 0)
         if rules.checks_image:
             return flash, Wanted(session.total, match=True)
-    opened = replace(flash, other=None, swap=Swap.NONE, upload=Upload(chunk.total, chunk.sha256))
+    upload = Upload(chunk.total, chunk.sha256)
+    opened = replace(flash, other=None, is_other_kept=False, swap=Swap.NONE, upload=upload)
     return _write(opened, chunk, rules)
 
 
@@ -191,7 +245,7 @@ def _why_not(flash: Flash, chunk: Chunk, rules: Rules) -> int | None:
 
 
 def _is_other_slot_in_use(flash: Flash, rules: Rules) -> bool:
-    """While a test image runs, slot 1 holds the way back."""
+    """While a test image runs, the other slot holds the way back."""
     return not flash.is_confirmed or (rules.guards_pending and flash.swap is not Swap.NONE)
 
 
@@ -232,7 +286,7 @@ def install(flash: Flash, data: bytes) -> Flash | Refusal:
     stored = store(data)
     if stored is None or not stored.is_whole:
         return Refusal(INVALID_HEADER)
-    return replace(flash, other=stored, swap=Swap.TEST, upload=None)
+    return replace(flash, other=stored, is_other_kept=False, swap=Swap.TEST, upload=None)
 
 
 def set_state(flash: Flash, image_hash: bytes | None, *, confirm: bool) -> Flash | Refusal:
@@ -247,33 +301,83 @@ def set_state(flash: Flash, image_hash: bytes | None, *, confirm: bool) -> Flash
 
 
 def _confirm(flash: Flash) -> Flash:
-    """Confirming ends the way back: the old image is no longer listed (measured)."""
-    if flash.is_confirmed:
-        return flash
+    """Confirming ends the way back: the old image is no longer listed (measured, swap)."""
+    if flash.is_confirmed or flash.mode.is_in_place:
+        return replace(flash, is_confirmed=True)
     return replace(flash, is_confirmed=True, other=None, swap=Swap.NONE)
 
 
-def erase(flash: Flash, slot: int, rules: Rules) -> Flash | Refusal:
-    if slot not in (0, 1):
+def erase(flash: Flash, slot: int | None, rules: Rules) -> Flash | Refusal:
+    """Empty the slot that does not run, which is also what no number means."""
+    free = 1 - flash.active_slot
+    if slot not in (0, 1, None):
         return Refusal(INVALID_SLOT)
-    if slot == 0 or _is_other_slot_in_use(flash, rules):
+    if slot not in (free, None) or _is_other_slot_in_use(flash, rules):
         return Refusal(NO_FREE_SLOT)
-    return replace(flash, other=None, swap=Swap.NONE, upload=None)
+    return replace(flash, other=None, is_other_kept=False, swap=Swap.NONE, upload=None)
 
 
 def boot(flash: Flash) -> tuple[Flash, Booted]:
-    """What MCUboot does after any reset, power cuts included: swap, revert, or nothing."""
-    resting = replace(flash, upload=None, swap=Swap.NONE)
+    """What MCUboot does after any reset, power cuts included."""
+    rested = replace(flash, upload=None)
+    after, booted = _boot_newest(rested) if flash.mode.is_in_place else _boot_first(rested)
+    return after, booted if after.running.is_whole else Booted.NOTHING
+
+
+def _boot_first(flash: Flash) -> tuple[Flash, Booted]:
+    resting = replace(flash, swap=Swap.NONE)
     if flash.swap is not Swap.NONE and flash.other is not None:
         if not flash.other.is_whole:
             return replace(resting, other=None), Booted.REFUSED
+        if flash.mode is Mode.OVERWRITE:
+            return replace(resting, running=flash.other, other=None), Booted.SWAPPED
         confirmed = flash.swap is Swap.PERMANENT
-        swapped = _exchange(resting, flash.other, is_confirmed=confirmed)
-        return swapped, Booted.SWAPPED
+        swapped = replace(resting, running=flash.other, other=flash.running)
+        return replace(swapped, is_confirmed=confirmed), Booted.SWAPPED
     if not flash.is_confirmed and flash.other is not None:
-        return _exchange(resting, flash.other, is_confirmed=True), Booted.REVERTED
+        reverted = replace(resting, running=flash.other, other=flash.running, is_confirmed=True)
+        return reverted, Booted.REVERTED
     return resting, Booted.AS_BEFORE
 
 
-def _exchange(flash: Flash, other: StoredImage, *, is_confirmed: bool) -> Flash:
-    return replace(flash, running=other, other=flash.running, is_confirmed=is_confirmed)
+def _boot_newest(flash: Flash) -> tuple[Flash, Booted]:
+    """The newer of the two; what may not boot is erased, and the other one has its turn."""
+    emptied = replace(flash, other=None, is_other_kept=False, swap=Swap.NONE)
+    if flash.other is not None and _is_other_newer(flash, flash.other):
+        is_marked = not flash.mode.has_test or flash.swap is not Swap.NONE or flash.is_other_kept
+        if not flash.other.is_whole or not _is_in_place(flash, flash.other) or not is_marked:
+            return emptied, Booted.REFUSED
+        is_tested = flash.swap is not Swap.PERMANENT and not flash.is_other_kept
+        return _turned(flash, is_confirmed=not (flash.mode.has_test and is_tested)), Booted.SWAPPED
+    if not flash.is_confirmed and flash.other is not None:
+        back = _turned(flash, is_confirmed=True)
+        return replace(back, other=None, is_other_kept=False), Booted.REVERTED
+    return flash, Booted.AS_BEFORE
+
+
+def _is_other_newer(flash: Flash, other: StoredImage) -> bool:
+    if not flash.running.is_whole:
+        return True
+    # MCUboot leaves the build number out, and of equals takes slot 0.
+    ours, theirs = (parse_version(i.version) for i in (flash.running, other))
+    order = [(v.major, v.minor, v.revision) for v in (ours, theirs)]
+    return order[1] > order[0] or (order[1] == order[0] and flash.active_slot == 1)
+
+
+def _is_in_place(flash: Flash, other: StoredImage) -> bool:
+    if flash.addresses is None or other.address is None:
+        return True
+    return other.address == flash.addresses[1 - flash.active_slot]
+
+
+def _turned(flash: Flash, *, is_confirmed: bool) -> Flash:
+    assert flash.other is not None
+    return replace(
+        flash,
+        running=flash.other,
+        other=flash.running if flash.running.is_whole else None,
+        active_slot=1 - flash.active_slot,
+        is_confirmed=is_confirmed,
+        is_other_kept=flash.is_confirmed,
+        swap=Swap.NONE,
+    )

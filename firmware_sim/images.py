@@ -20,22 +20,31 @@ HEADER_SIZE: Final = 0x200
 SLOT_SIZE: Final = 0x100000
 
 
-def build_image(version: str, size: int, seed: int | str = 0, key: Path | None = None) -> bytes:
+def build_image(
+    version: str,
+    size: int,
+    seed: int | str = 0,
+    key: Path | None = None,
+    address: int | None = None,
+) -> bytes:
     """Return a signed image of about `size` bytes in all, the same bytes for the same arguments.
 
+    `address`: linked to lie there in flash and nowhere else, as direct XIP needs it.
     Without `key` it carries a hash only, as a bootloader without signature check takes it; ECDSA
     signatures are random, so signed images differ in that TLV. `version` is "2.4.1" or "2.4.1.7".
     Raises ValueError for a version imgtool refuses or a size that leaves no body.
     """
     if size < HEADER_SIZE + 256:
         raise ValueError(f"an image of {size} bytes has no room for a body")
-    body = random.Random(f"{seed}/{version}").randbytes(size - HEADER_SIZE - 200)
+    linked = "" if address is None else f"/{address:#x}"
+    body = random.Random(f"{seed}/{version}{linked}").randbytes(size - HEADER_SIZE - 200)
     image = Image(
         version=decode_version(_imgtool_version(version)),
         header_size=HEADER_SIZE,
         pad_header=True,
         align=8,
         slot_size=max(SLOT_SIZE, 2 * size),
+        rom_fixed=address,
     )
     with tempfile.TemporaryDirectory(prefix="roundsman-image-") as folder:
         source, target = Path(folder, "body.bin"), Path(folder, "image.bin")
@@ -71,6 +80,9 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--version", required=True, help="2.4.1 or 2.4.1.7")
     parser.add_argument("--size", type=int, default=60000, help="bytes in all, about (60000)")
     parser.add_argument("--seed", default="0", help="the same seed gives the same body")
+    parser.add_argument(
+        "--address", type=lambda text: int(text, 0), help="linked for this place in flash"
+    )
     parser.add_argument("--key", type=Path, help="ECDSA or RSA key (PEM); made when missing")
     return parser
 
@@ -81,7 +93,9 @@ def main(argv: list[str] | None = None) -> int:
     if options.key is not None and not options.key.exists():
         make_key(options.key)
     try:
-        data = build_image(options.version, options.size, options.seed, options.key)
+        data = build_image(
+            options.version, options.size, options.seed, options.key, options.address
+        )
     except ValueError as error:
         parser.error(str(error))
     partial = options.out.with_name(options.out.name + ".part")

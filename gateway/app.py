@@ -8,8 +8,8 @@ import secrets
 import signal
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,43 +18,40 @@ from typing import Final
 from pydantic import JsonValue
 
 from contract.ids import GatewayId, OrgId
-from contract.messages import ArtifactRef, InventoryDevice
+from contract.messages import ArtifactRef, InventoryDevice, WantedProfiles
 from contract.topics import Address
+from gateway import storage
 from gateway.actions.base import Action, FetchedArtifact
-from gateway.actions.registry import ACTIONS
 from gateway.artifacts.cache import ArtifactCache
 from gateway.artifacts.download import Download
+from gateway.artifacts.profile_files import ProfileFiles
 from gateway.artifacts.serve import ArtifactServer
+from gateway.clock import OFF_MS, Clock
 from gateway.cloud_link.calls import Calls
 from gateway.cloud_link.link import CloudLink
 from gateway.cloud_link.receiver import Listeners, Receiver
-from gateway.cloud_link.sender import Sender
+from gateway.cloud_link.sender import DEFAULT_BACKLOG_PER_S, Sender
 from gateway.cloud_link.session import BrokerAddress, MqttConnector
 from gateway.cloud_link.wire import Connector, LinkState
+from gateway.deployed_profiles import Judge, ProfileKeeper
+from gateway.device_settings import DeviceSettings, ProfilesRead, port_advice, read_profiles
 from gateway.domain.facts import Instant
-from gateway.domain.profiles import Profile
 from gateway.domain.retention import Keeping, Stream
-from gateway.drivers.base import Driver, OnDeviceLog, OnProgress
-from gateway.drivers.registry import Surroundings, bus_of, make_driver
-from gateway.errors import CloudRefused, SettingsInvalid, StorageFull
+from gateway.drivers.base import Driver, OnDeviceLog, OnProgress, Surroundings
+from gateway.errors import CloudRefused, DeviceUnreachable, SettingsInvalid, StorageFull
 from gateway.journal import keeping, meta
-from gateway.journal.database import Database, open_database
+from gateway.journal.database import Database
 from gateway.logs import Log
+from gateway.plugins import PlugIns
 from gateway.runner.buses import Buses
+from gateway.runner.collector import Collector
 from gateway.runner.devices import Device, DeviceHandle
 from gateway.runner.reach import Artifacts, Outside
 from gateway.runner.replies import Replies
 from gateway.runner.supervisor import Supervisor
 from gateway.runner.worker import Shop
-from gateway.settings import (
-    AnyDevice,
-    MqttDevice,
-    Settings,
-    SmpDevice,
-    broker_at,
-    host_and_port,
-    read_profiles,
-)
+from gateway.settings import Settings, broker_at, host_and_port
+from gateway.transports.databases import Databases
 from gateway.transports.local_broker import LocalBroker
 from gateway.transports.mail import SmtpServer
 from gateway.transports.mqtt import MqttTransport
@@ -62,9 +59,6 @@ from gateway.transports.web import Web
 
 STOP_WITHIN_S: Final = 1.5
 PRUNE_EVERY_S: Final = 60.0
-DEVICE_FIELDS: Final = frozenset(
-    {"id", "type", "name", "driver", "tags", "attributes", "patience", "sleepy"}
-)
 
 log = Log()
 
@@ -114,23 +108,37 @@ class Gateway:
         make_connector: Callable[[LinkState], Connector],
         chance: Chance,
         outside: Outside = Outside(),  # noqa: B008 (frozen)
+        buses: Buses | None = None,
+        profiles: ProfileKeeper | None = None,
+        token: str | None = None,
+        backlog_per_s: int = DEFAULT_BACKLOG_PER_S,
     ) -> None:
+        self._profiles = profiles
         self._journal = journal
-        self._clock = chance.clock
-        buses = Buses()
-        self._handles = {d.id: DeviceHandle(d, buses, chance.clock) for d in devices}
+        clock = self._clock = Clock.of(chance.clock)
+        buses = Buses() if buses is None else buses
+        self._buses = buses
+        self._handles = {d.id: DeviceHandle(d, buses, clock) for d in devices}
         self.state = LinkState(address, identity.journal, chance.word())
-        self.calls = Calls(self.state, lambda: chance.clock().mono)
-        self.sender = Sender(journal, self.state, lambda: chance.clock().mono, self._health)
+        self.calls = Calls(self.state, lambda: clock().mono)
+        self.sender = Sender(
+            journal,
+            self.state,
+            lambda: clock().mono,
+            self._health,
+            lambda: clock().wall,
+            backlog_per_s,
+        )
         self.supervisor = Supervisor(
             Shop(
                 journal=journal,
                 actions=actions,
                 artifacts=artifacts,
                 buses=buses,
-                clock=chance.clock,
+                clock=clock,
                 gateway={"id": address.gateway, "org": address.org},
                 boot=identity.boot,
+                devices=self._handles,
                 may_begin=lambda: self.state.may_begin_work,
                 stream=self._stream,
                 on_unsent=self.sender.wake,
@@ -139,6 +147,15 @@ class Gateway:
             ),
             self._handles,
         )
+        self.collector = Collector(
+            self._handles,
+            buses,
+            journal,
+            clock,
+            self._stream,
+            self.sender.wake,
+            self.supervisor.is_at_work,
+        )
         listeners = Listeners(
             on_work=self.supervisor.wake,
             on_cancel=self.supervisor.cancel,
@@ -146,36 +163,65 @@ class Gateway:
             on_unsent=self.sender.wake,
             on_session=self._session_opened,
             on_reply=self.calls.take_reply,
+            on_profiles=self._profiles_wanted,
+            on_time=self._time_told,
         )
         self.link = CloudLink(
             connector=make_connector(self.state),
             journal=journal,
             state=self.state,
-            receiver=Receiver(journal, self.state, listeners, identity.boot, chance.clock),
+            receiver=Receiver(journal, self.state, listeners, identity.boot, clock),
             sender=self.sender,
             calls=self.calls,
             inventory=self._inventory,
             version=version_of_ours(),
             verbs=list(actions),
-            clock=chance.clock,
+            clock=clock,
             chance=chance.number,
             new_nonce=chance.word,
+            profiles=None if profiles is None else profiles.held,
+            token=token,
         )
 
     async def tidy(self) -> None:
-        """Bury what has had its time, as long as this runs."""
+        """Bury what has had its time, as long as this runs, and once that is sure."""
         while True:
             limits = self.state.limits
             kept = Keeping(limits.keep_ended, limits.keep_tombstones)
-            try:
-                found = await self._journal.run_unsynced(keeping.prune, kept, self._clock().wall)
-            except StorageFull as error:
-                log.error("disk full", why=str(error))
-            else:
-                if found.buried or found.gone:
-                    log.info("tidied", buried=found.buried, gone=found.gone)
-                    continue
+            surely = self._clock.surely
+            if surely is not None:
+                # What fails is told by `watch_disk`.
+                with contextlib.suppress(StorageFull):
+                    found = await self._journal.run_unsynced(keeping.prune, kept, surely)
+                    if found.buried or found.gone:
+                        log.info("tidied", buried=found.buried, gone=found.gone)
+                        continue
             await asyncio.sleep(PRUNE_EVERY_S)
+
+    async def watch_disk(self) -> None:
+        """Tell when the journal's disk fails, and go on once it works again."""
+        await storage.watch(self._journal, self.sender.say_health)
+
+    async def keep_profiles(self) -> None:
+        """Hold the profiles that the cloud wants here, as long as this runs."""
+        if self._profiles is not None:
+            await self._profiles.run(self.sender.say_profiles, self._renew)
+
+    def _profiles_wanted(self, wanted: WantedProfiles, opens: bool) -> None:
+        if self._profiles is not None:
+            self._profiles.take(wanted, opens)
+
+    def _renew(self, devices: Sequence[str], is_other_news: bool) -> None:
+        self.supervisor.renew(devices)
+        if is_other_news:
+            # Whether a device can be spoken with at all is told in the inventory.
+            self.state.ask_for_hello()
+
+    def _time_told(self, time: int, asked: int) -> None:
+        self._clock.learn(time, asked)
+        off = self._clock.off_ms
+        if abs(off) > OFF_MS:
+            log.warning("the machine's clock is wrong: the cloud's time is used", off_ms=off)
 
     def _session_opened(self) -> None:
         self.sender.forget_flights()
@@ -189,29 +235,48 @@ class Gateway:
 
     def _health(self) -> dict[str, JsonValue]:
         usage = resource.getrusage(resource.RUSAGE_SELF)
+        trouble = self._journal.trouble
         return {
-            "storage_full": self._journal.is_full,
+            "storage_full": trouble is not None and trouble.code == "full",
+            "storage": None if trouble is None else trouble.text,
+            "clock_off_ms": self._clock.off_ms,
             "alarm": self.state.alarm,
             "dropped_messages": dict(self.state.dropped),
             "max_rss_kib": usage.ru_maxrss,
             "devices_down": sum(h.link.status == "down" for h in self._handles.values()),
+            "lines_quarantined": self._buses.report(),
         }
 
 
-def run(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises SettingsInvalid; at the first connect CloudRefused."""
-    profiles = read_profiles(settings)
+def run(settings: Settings, plug_ins: PlugIns, new_journal: bool = False) -> None:
+    """Run until SIGTERM or SIGINT. Raises SettingsInvalid; at the first connect CloudRefused.
+
+    A damaged journal raises JournalDamaged, or with `new_journal` is moved aside.
+    """
+    profiles = read_profiles(
+        settings.profiles, settings.devices, plug_ins.profiles, profiles_folder(settings)
+    )
+    for name, why in profiles.unusable.items():
+        log.error("deployed profile cannot be used", profile=name, why=why)
+    for why in profiles.missing.values():
+        log.error("profile is missing", why=why)
+    for problem in plug_ins.problems:
+        log.error("plug-in cannot be used", why=problem)
     token = settings.token()
     tls = cloud_tls(settings)
-    with _journal(settings.data_dir) as (journal, identity):
-        main = _main(settings, profiles, token, tls, journal, identity)
+    kept = settings.journal
+    with storage.open_journal(
+        settings.data_dir, secrets.token_hex(16), new_journal, kept.max_lines, kept.max_bytes
+    ) as (journal, identity):
+        main = _main(settings, plug_ins, profiles, token, tls, journal, identity)
         # asyncio.Runner would wait for the thread of a connect that is under way.
         _new_loop().run_until_complete(main)
 
 
 async def _main(
     settings: Settings,
-    profiles: dict[str, Profile],
+    plug_ins: PlugIns,
+    profiles: ProfilesRead,
     token: str | None,
     tls: ssl.SSLContext | None,
     journal: Database,
@@ -221,23 +286,50 @@ async def _main(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    clock = Clock(now, int(journal.run_now(meta.get, "time") or 0))
     async with AsyncExitStack() as stack:
         messages = await _local_messages(settings, stack)
+        buses = Buses()
         surroundings = Surroundings(
-            messages, profiles, lambda: random.randrange(256), lambda: secrets.token_hex(6)
+            messages,
+            profiles.found,
+            lambda: random.randrange(256),
+            lambda: secrets.token_hex(6),
+            buses,
+            journal=journal,
+            clock=clock,
         )
         server, cache = await _artifacts(settings, token, stack)
+        artifacts = CachedArtifacts(cache, server.url_for)
+        keeper = ProfileKeeper(
+            ProfileFiles(profiles_folder(settings)),
+            artifacts,
+            Judge(
+                settings.devices,
+                [settings.profiles, *plug_ins.profiles],
+                plug_ins.drivers,
+                surroundings,
+            ),
+            profiles.found,
+            profiles.unusable,
+        )
         devices = [_device(d, surroundings) for d in settings.devices]
+        for advice in port_advice(settings.devices):
+            log.warning("port may get another name", advice=advice)
         gateway = Gateway(
             Address(OrgId(settings.org), GatewayId(settings.gateway)),
             journal,
             identity,
             devices,
-            ACTIONS,
-            CachedArtifacts(cache, server.url_for),
+            plug_ins.actions,
+            artifacts,
             lambda state: _connector(state, _broker(settings, token, tls)),
-            Chance(now, random.random, lambda: secrets.token_hex(8)),
+            Chance(clock, random.random, lambda: secrets.token_hex(8)),
             _outside(settings, messages),
+            buses,
+            keeper,
+            token,
+            settings.journal.backlog_per_s,
         )
         log.info(
             "gateway started",
@@ -246,11 +338,16 @@ async def _main(
             boot=identity.boot,
             devices=len(devices),
         )
-        await _serve(gateway, messages, stopping)
+        await _serve(gateway, messages, surroundings, stopping)
     log.info("gateway ended")
 
 
-async def _serve(gateway: Gateway, messages: MqttTransport | None, stopping: asyncio.Event) -> None:
+async def _serve(
+    gateway: Gateway,
+    messages: MqttTransport | None,
+    surroundings: Surroundings,
+    stopping: asyncio.Event,
+) -> None:
     refused: CloudRefused | None = None
     try:
         async with asyncio.TaskGroup() as loops:
@@ -258,9 +355,15 @@ async def _serve(gateway: Gateway, messages: MqttTransport | None, stopping: asy
                 loops.create_task(gateway.supervisor.run(), name="runner.supervisor"),
                 loops.create_task(gateway.link.run(), name="cloud_link"),
                 loops.create_task(gateway.tidy(), name="journal.keeping"),
+                loops.create_task(gateway.keep_profiles(), name="profiles"),
+                loops.create_task(gateway.watch_disk(), name="journal.disk"),
             ]
             if messages is not None:
                 running.append(loops.create_task(messages.run(), name="transports.mqtt"))
+            if gateway.collector.has_work:
+                running.append(loops.create_task(gateway.collector.run(), name="runner.collector"))
+            for name, loop in surroundings.loops.items():
+                running.append(loops.create_task(loop(), name=f"drivers.{name}"))
             await stopping.wait()
             log.info("stopping")
             await gateway.supervisor.stop(STOP_WITHIN_S)
@@ -284,7 +387,7 @@ async def _local_messages(settings: Settings, stack: AsyncExitStack) -> MqttTran
     """The connection to the local broker, which is started first where it is ours."""
     local = settings.local_broker
     if local is None:
-        if any(isinstance(device, MqttDevice) for device in settings.devices):
+        if any(device.kind is not None and device.kind.needs_broker for device in settings.devices):
             raise SettingsInvalid("local_broker: MQTT devices need one; add `local_broker: {}`")
         return None
     if local.url is not None:
@@ -317,7 +420,13 @@ def _outside(settings: Settings, messages: MqttTransport | None) -> Outside:
             tls=smtp.tls,
             authority=None if smtp.authority is None else str(smtp.authority),
         )
-    return Outside(messages=messages, web=Web(settings.http.networks()), mail=mail)
+    return Outside(
+        messages=messages,
+        web=Web(settings.http.networks()),
+        mail=mail,
+        sms=None if settings.sms is None else settings.sms.hook(),
+        databases=Databases.of(settings.databases),
+    )
 
 
 async def _artifacts(
@@ -332,31 +441,44 @@ async def _artifacts(
     folder = settings.data_dir / "artifacts"
     cache = ArtifactCache(folder, download, settings.artifacts.max_bytes)
     host, port = host_and_port(settings.artifacts.listen)
-    server = ArtifactServer(cache.find, host, port, settings.artifacts.advertise)
+    server = ArtifactServer(cache.find_held, host, port, settings.artifacts.advertise)
     await stack.enter_async_context(server)
     return server, cache
 
 
-def _device(device: AnyDevice, surroundings: Surroundings) -> Device:
-    options = device.model_dump(exclude=set(DEVICE_FIELDS))
+def _device(device: DeviceSettings, surroundings: Surroundings) -> Device:
+    kind, options, bus = device.kind, device.options, device.shares
+    if kind is None:
+        log.error("device has no driver", device=device.id, why=device.broken)
+
+    def problem() -> str:
+        name = device.profile_name
+        return "" if name is None or name in surroundings.profiles else f"no profile `{name}`"
 
     def make(on_log: OnDeviceLog) -> Driver:
-        return make_driver(device.driver, device.id, options, surroundings, on_log)
+        if kind is None:
+            raise DeviceUnreachable(device.broken)
+        if why := problem():
+            raise DeviceUnreachable(why)
+        return kind.make(device.id, options, surroundings, on_log)
 
-    make(lambda text: None)  # what is wrong with its options is said at the start
-    address = device.port if isinstance(device, SmpDevice) else f"profile {device.profile}"
+    if kind is not None and not problem():
+        make(lambda text: None)  # what is wrong with its options is said at the start
     return Device(
         id=device.id,
         make_driver=make,
         type=device.type,
         name=device.name,
         driver=device.driver,
-        address=address,
-        bus=bus_of(device.driver, device.id, options),
+        address="" if kind is None else kind.address(options),
+        bus=f"device:{device.id}" if bus is None else bus.name,
         tags=device.tags,
         attributes=device.attributes,
-        keeps_open=isinstance(device, MqttDevice),
+        keeps_open=kind is not None and kind.keeps_open,
+        takes_turns=kind is not None and kind.takes_turns,
         patience_ms=None if device.sleepy else round(device.patience.total_seconds() * 1000),
+        problem=problem,
+        collects=device.collects(surroundings),
     )
 
 
@@ -371,6 +493,11 @@ def _connector(state: LinkState, broker: BrokerAddress) -> MqttConnector:
 def _broker(settings: Settings, token: str | None, tls: ssl.SSLContext | None) -> BrokerAddress:
     host, port, _ = broker_at(settings.cloud.mqtt)
     return BrokerAddress(host, port, token, tls, settings.cloud.mqtt_version)
+
+
+def profiles_folder(settings: Settings) -> Path:
+    """Where deployed profiles are kept."""
+    return settings.data_dir / "profiles"
 
 
 def cloud_tls(settings: Settings) -> ssl.SSLContext | None:
@@ -394,15 +521,6 @@ def _tls(settings: Settings) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise SettingsInvalid(f"cloud.tls: {error}") from error
     return context
-
-
-@contextmanager
-def _journal(folder: Path) -> Iterator[tuple[Database, meta.Identity]]:
-    journal = open_database(folder)
-    try:
-        yield journal, journal.run_now(meta.begin, secrets.token_hex(16))
-    finally:
-        journal.close()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

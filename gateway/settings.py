@@ -3,25 +3,37 @@
 Also what `--check` says of a file: every problem with file, line, key and nearest known key.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from contract.documents import DocumentInvalid, load, load_value
-from contract.durations import Duration, parse_duration
+from contract.durations import parse_duration
 from contract.ids import DEFAULT_ORG, Id
-from gateway.domain.profiles import Profile
-from gateway.drivers.mqtt import MqttOptions
-from gateway.drivers.smp import SmpOptions
+from gateway.cloud_link.sender import DEFAULT_BACKLOG_PER_S
+from gateway.device_settings import DeviceSettings, check_devices, device_union, drivers_named
+from gateway.drivers.registry import Drivers
 from gateway.errors import SettingsInvalid
+from gateway.journal.outbox import DEFAULT_BOUND, DEFAULT_MAX_BYTES
+from gateway.transports.databases import DatabasesByName
+from gateway.transports.secret_files import secret_of
+from gateway.transports.sms import SmsOptions
 from gateway.transports.web import Network
 
 ENV_PREFIX: Final = "ROUNDSMAN_GATEWAY__"
 PATIENCE: Final = parse_duration("30s")
+MAX_DEVICES: Final = 10_000
 
 
 def host_and_port(listen: str) -> tuple[str, int]:
@@ -131,6 +143,29 @@ class Artifacts(Section):
         return self
 
 
+class Journal(Section):
+    """How much may be kept of what is not told yet. Results of jobs are kept whatever it takes."""
+
+    max_lines: int = Field(
+        default=DEFAULT_BOUND,
+        ge=100,
+        le=5_000_000,
+        description="log lines and device states; beyond that log lines go first",
+    )
+    max_bytes: int = Field(
+        default=DEFAULT_MAX_BYTES,
+        ge=1_000_000,
+        description="of the journal on disk; beyond that log lines and device states go",
+    )
+    backlog_per_s: int = Field(
+        default=DEFAULT_BACKLOG_PER_S,
+        ge=1,
+        le=100_000,
+        description="device states of the time without a connection that are sent in a second, "
+        "behind what is live",
+    )
+
+
 class Http(Section):
     """Where the steps `http.request` may connect to, beside public addresses."""
 
@@ -170,36 +205,6 @@ class Log(Section):
     )
 
 
-class _Device(Section):
-    id: Id = Field(description="the device's name in jobs; small letters, digits, hyphens")
-    type: str = Field(default="", max_length=128, description="for target queries")
-    name: str = Field(default="", max_length=128, description="as people call it")
-    tags: dict[str, JsonValue] = Field(default_factory=dict, description="for target queries")
-    attributes: dict[str, JsonValue] = Field(default_factory=dict)
-    patience: Duration = Field(
-        default=PATIENCE,
-        description="how long a task waits for the silent device before it begins, and may fail",
-    )
-    sleepy: bool = Field(
-        default=False, description="the device sleeps: tasks wait for it as long as they may"
-    )
-
-
-class SmpDevice(_Device, SmpOptions):
-    """A device that speaks MCUmgr over a serial port."""
-
-    driver: Literal["smp"]
-
-
-class MqttDevice(_Device, MqttOptions):
-    """A device on the local broker, spoken to as its profile says."""
-
-    driver: Literal["mqtt"]
-
-
-AnyDevice = Annotated[SmpDevice | MqttDevice, Field(discriminator="driver")]
-
-
 class Settings(Section):
     """Everything a gateway is told."""
 
@@ -213,61 +218,60 @@ class Settings(Section):
         default=None, description="needed by MQTT devices; started if there are any"
     )
     profiles: Path = Field(
-        default=Path("configs/profiles"), description="the folder of MQTT device profiles"
+        default=Path("configs/profiles"), description="the folder of device profiles"
     )
     artifacts: Artifacts = Artifacts()
+    journal: Journal = Journal()
     http: Http = Http()
     smtp: Smtp | None = None
-    devices: list[AnyDevice] = Field(default_factory=list, max_length=10_000)
+    sms: SmsOptions | None = None
+    databases: DatabasesByName = Field(
+        default_factory=dict, description="what `sql.query` may ask, by name"
+    )
+    devices: list[DeviceSettings] = Field(default_factory=list, max_length=MAX_DEVICES)
     log: Log = Log()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        ids: set[str] = set()
-        ports: dict[str, str] = {}
-        for device in self.devices:
-            if device.id in ids:
-                raise ValueError(f"devices: `{device.id}` stands twice")
-            ids.add(device.id)
-            if isinstance(device, SmpDevice):
-                if device.port in ports:
-                    both = f"`{ports[device.port]}` and `{device.id}`"
-                    raise ValueError(f"devices: {both} share the port {device.port}")
-                ports[device.port] = device.id
+        check_devices(self.devices)
         return self
 
     def token(self) -> str | None:
         """The gateway's token. Raises SettingsInvalid when its file cannot be read."""
-        if self.cloud.token_file is None:
-            return self.cloud.token
-        try:
-            return self.cloud.token_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsInvalid(f"cloud.token_file: {self.cloud.token_file}: {error}") from error
+        return secret_of(self.cloud.token, self.cloud.token_file, "cloud.token_file")
 
 
-def read_settings(path: Path, environment: Mapping[str, str]) -> Settings:
-    """The file's settings, the environment's over them.
+def read_settings(
+    path: Path, environment: Mapping[str, str], drivers: Drivers | None = None
+) -> Settings:
+    """The file's settings, the environment's over them; `drivers` are our own if not given.
 
     Raises SettingsInvalid with every problem, one a line: file, line, column, key, what is wrong.
+    A device whose driver cannot be loaded is no problem here: it says why in `broken`.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsInvalid(f"{path}: {error}") from error
-    given = overrides(environment)
     try:
-        if not given:
-            return load(text, Settings, str(path))
         values = load_value(text, str(path))
     except DocumentInvalid as error:
         raise SettingsInvalid(str(error)) from error
     if not isinstance(values, dict):
         raise SettingsInvalid(f"{path}:1:1: the settings are an object, of keys and values")
+    merged = _over(values, overrides(environment))
+    model = settings_model(drivers or Drivers(), drivers_named(merged))
     try:
-        return Settings.model_validate(_over(values, given))
+        return model.model_validate(merged)
     except ValidationError as error:
-        raise SettingsInvalid(_problems(text, path, error)) from error
+        raise SettingsInvalid(_problems(text, path, model, error)) from error
+
+
+def settings_model(drivers: Drivers, named: Collection[str]) -> type[Settings]:
+    """The settings with what these drivers' devices may say; only those in `named` are imported."""
+    field: Any = Field(default_factory=list, max_length=MAX_DEVICES)
+    devices: Any = (list[device_union(drivers, named)], field)  # type: ignore[misc]
+    return create_model("Settings", __base__=Settings, devices=devices)
 
 
 def overrides(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -298,9 +302,9 @@ def _over(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _problems(text: str, path: Path, error: ValidationError) -> str:
+def _problems(text: str, path: Path, model: type[Settings], error: ValidationError) -> str:
     try:
-        load(text, Settings, str(path))
+        load(text, model, str(path))
     except DocumentInvalid as invalid:
         return str(invalid)
     lines = []
@@ -308,26 +312,3 @@ def _problems(text: str, path: Path, error: ValidationError) -> str:
         name = ENV_PREFIX + "__".join(str(part).upper() for part in detail["loc"])
         lines.append(f"{name}: {detail['msg']}")
     return "\n".join(lines)
-
-
-def read_profiles(settings: Settings) -> dict[str, Profile]:
-    """The profiles that devices name, by name. Raises SettingsInvalid with every problem."""
-    wanted = {d.profile: d.id for d in settings.devices if isinstance(d, MqttDevice)}
-    found: dict[str, Profile] = {}
-    problems: list[str] = []
-    for name, device in sorted(wanted.items()):
-        path = settings.profiles / f"{name}.yaml"
-        try:
-            found[name] = load(path.read_text(encoding="utf-8"), Profile, str(path))
-        except FileNotFoundError:
-            known = ", ".join(sorted(p.stem for p in settings.profiles.glob("*.yaml"))) or "none"
-            problems.append(
-                f"device {device}: no profile `{name}` in {settings.profiles} ({known})"
-            )
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"{path}: {error}")
-        except DocumentInvalid as error:
-            problems.append(str(error))
-    if problems:
-        raise SettingsInvalid("\n".join(problems))
-    return found

@@ -4,15 +4,16 @@ from fastapi import APIRouter, Request
 
 from cloud.api.access import CallerOf, ServicesOf
 from cloud.api.bodies import body_schema, read_body
-from cloud.coordinator import control
+from cloud.coordinator import control, postponing
 from contract.http.fleet import Device
 from contract.http.jobs import Job
-from contract.http.runs import ChangeRun, PauseRun, RetryRun, Run
+from contract.http.runs import ChangeRun, PauseRun, PostponeRun, RetryRun, Run
 from contract.ids import GatewayId, OrgId
 from contract.topics import Address
 
 router = APIRouter()
 PAUSE = body_schema(PauseRun, required=False)
+POSTPONE = body_schema(PostponeRun)
 CHANGE = body_schema(ChangeRun)
 RETRY = body_schema(RetryRun, required=False)
 
@@ -30,6 +31,24 @@ async def pause_run(run_id: str, request: Request, services: ServicesOf, caller:
 async def resume_run(run_id: str, services: ServicesOf, caller: CallerOf) -> Run:
     """Lift a person's pause of a run; that of its job or of a window stays."""
     run = await services.database.run(control.resume_run, caller, run_id, services.clock())
+    services.changes.touched(runs={run_id})
+    return run
+
+
+@router.post(
+    "/runs/{run_id}/postpone",
+    operation_id="postpone_run",
+    openapi_extra=POSTPONE,
+    tags=["runs"],
+)
+async def postpone_run(
+    run_id: str, request: Request, services: ServicesOf, caller: CallerOf
+) -> Run:
+    """Have a run that waits for its time start later; one that has started refuses."""
+    postpone = await read_body(request, PostponeRun)
+    run = await services.database.run(
+        postponing.postpone_run, caller, run_id, postpone, services.clock()
+    )
     services.changes.touched(runs={run_id})
     return run
 

@@ -6,10 +6,10 @@ from fastapi import APIRouter, Query, Request
 
 from cloud.api.access import CallerOf, ServicesOf
 from cloud.api.bodies import body_schema, read_body
-from cloud.coordinator import devices
+from cloud.coordinator import devices, moving
 from cloud.storage.views import devices as views
 from contract.http import Page
-from contract.http.fleet import Device
+from contract.http.fleet import Device, MoveDevice
 from contract.http.targets import EditDevice
 
 router = APIRouter(tags=["devices"])
@@ -42,3 +42,19 @@ async def edit_device(
     """Set tags and attributes over those its gateway gives, for good; a null takes one away."""
     edit = await read_body(request, EditDevice)
     return await services.database.run(devices.edit_device, caller, device, edit)
+
+
+@router.post(
+    "/devices/{device}/move", operation_id="move_device", openapi_extra=body_schema(MoveDevice)
+)
+async def move_device(
+    device: str, request: Request, services: ServicesOf, caller: CallerOf
+) -> Device:
+    """Decide which of the gateways that have it in their configuration is to own a device."""
+    asked = await read_body(request, MoveDevice)
+    shown, runs = await services.database.run(
+        moving.move_device, caller, device, asked, services.clock()
+    )
+    services.changes.touched(runs, ended=True)
+    services.changes.to_send()
+    return shown

@@ -1,4 +1,4 @@
-"""Gateways: make known, list, look at."""
+"""Gateways: make known, list, look at, replace, retire."""
 
 from typing import Annotated
 
@@ -6,11 +6,13 @@ from fastapi import APIRouter, Query, Request, Response
 
 from cloud.api.access import CallerOf, ServicesOf
 from cloud.api.bodies import body_schema, read_body
-from cloud.coordinator import devices, gateways
+from cloud.coordinator import admissions, devices, gateways
 from cloud.storage.views import gateways as views
 from contract.http import Page
-from contract.http.fleet import Gateway, GatewayWithToken, NewGateway
+from contract.http.fleet import Gateway, GatewayWithToken, NewGateway, RetireGateway
 from contract.http.targets import EditGateway
+from contract.ids import GatewayId
+from contract.topics import Address
 
 router = APIRouter(tags=["gateways"])
 
@@ -61,3 +63,29 @@ async def edit_gateway(
     return await services.database.run(
         devices.edit_gateway, caller, gateway, edit, services.clock()
     )
+
+
+@router.post("/gateways/{gateway}/replace", status_code=201, operation_id="replace_gateway")
+async def replace_gateway(gateway: str, services: ServicesOf, caller: CallerOf) -> GatewayWithToken:
+    """Give out a token for hardware that takes its place; the one before works until its hello."""
+    return await services.database.run(
+        admissions.replace_gateway, caller, gateway, services.new_secret(), services.clock()
+    )
+
+
+@router.post(
+    "/gateways/{gateway}/retire",
+    operation_id="retire_gateway",
+    openapi_extra=body_schema(RetireGateway, required=False),
+)
+async def retire_gateway(
+    gateway: str, request: Request, services: ServicesOf, caller: CallerOf
+) -> Gateway:
+    """End it for good: its token is void, what it has in hand is lost, its devices have none."""
+    asked = await read_body(request, RetireGateway)
+    shown, runs = await services.database.run(
+        admissions.retire_gateway, caller, gateway, asked, services.new_secret(), services.clock()
+    )
+    services.changes.touched(runs, {Address(caller.org, GatewayId(gateway))})
+    services.changes.to_send()
+    return shown

@@ -13,7 +13,7 @@ from cloud.errors import Invalid, NotFound
 from cloud.storage.views import jobs as views
 from contract.http import Page
 from contract.http.history import DeletedJob, JobReferences, Origin
-from contract.http.jobs import Job
+from contract.http.jobs import DuplicateJob, Job
 from contract.http.problems import ProblemItem
 from contract.http.runs import Run, StartRun
 from contract.ids import is_id
@@ -21,6 +21,7 @@ from contract.job_document import JobDocument
 
 router = APIRouter(tags=["jobs"])
 DOCUMENT = body_schema(JobDocument, "application/yaml", "application/json")
+DUPLICATE = body_schema(DuplicateJob, required=False)
 START = body_schema(StartRun, required=False)
 
 
@@ -89,6 +90,23 @@ async def get_job(
     if is_known(request, tag) and job.run is None:
         return Response(status_code=304, headers={"etag": tag})
     response.headers["etag"] = tag
+    return job
+
+
+@router.post(
+    "/jobs/{job_id}/duplicate",
+    status_code=201,
+    operation_id="duplicate_job",
+    openapi_extra=DUPLICATE,
+)
+async def duplicate_job(
+    job_id: str, request: Request, response: Response, services: ServicesOf, caller: CallerOf
+) -> Job:
+    """Save a copy of a job under another name and id, without its runs."""
+    asked = await read_body(request, DuplicateJob)
+    job = await services.database.run(jobs.duplicate_job, caller, job_id, asked, services.clock())
+    response.headers["location"] = f"/api/v1/jobs/{job.id}"
+    response.headers["etag"] = etag(job.revision)
     return job
 
 

@@ -1,4 +1,4 @@
-"""Background operations: imports, exports and deletions; each is a run, and its file a download."""
+"""Background operations: each is a run, and the file of an export a download."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
@@ -10,12 +10,13 @@ from starlette.requests import ClientDisconnect
 
 from cloud.api.access import CallerOf, ServicesOf
 from cloud.api.bodies import body_schema, read_body
-from cloud.coordinator import operations
+from cloud.coordinator import gateway_stops, operations, selections
 from cloud.coordinator.access import Caller
 from cloud.coordinator.services import Services
 from cloud.errors import Invalid, NotFound
 from cloud.storage.views import runs as views
 from cloud.storage.views import targets as target_views
+from contract.http.operations import ActOnDevices, StopGateways
 from contract.http.runs import Run
 from contract.http.targets import Selection
 
@@ -27,6 +28,8 @@ CSV = {
     }
 }
 SELECTION = body_schema(Selection, required=False)
+ACT = body_schema(ActOnDevices)
+GATEWAYS = body_schema(StopGateways)
 Mode = Annotated[
     Literal["keep_good", "all_or_nothing"],
     Query(description="Store the good lines and report the others, or all lines or none."),
@@ -110,6 +113,10 @@ async def _start(
     run = await services.database.run(
         operations.start_operation, caller, type, asked, services.new_id(), services.clock()
     )
+    return _started(response, services, run)
+
+
+def _started(response: Response, services: Services, run: Run) -> Run:
     services.changes.touched(runs={run.id})
     response.headers["location"] = f"/api/v1/runs/{run.id}"
     return run
@@ -159,6 +166,36 @@ async def delete_targets(
 ) -> Run:
     """Delete the users that fit, or the devices that no gateway owns."""
     return await _start(response, services, caller, f"delete_{noun}", await _selection(request))
+
+
+@router.post("/devices/act", status_code=202, operation_id="act_on_devices", openapi_extra=ACT)
+async def act_on_devices(
+    request: Request, response: Response, services: ServicesOf, caller: CallerOf
+) -> Run:
+    """Edit, hold, release or delete the devices that fit, or start one run of a job on them."""
+    asked = await read_body(request, ActOnDevices)
+    ids = services.new_id(), services.new_id()
+    run = await services.database.run(
+        selections.act_on_devices, caller, asked, *ids, services.clock()
+    )
+    return _started(response, services, run)
+
+
+@router.post("/gateways/{verb}", status_code=202, operation_id="stop_gateways",
+             openapi_extra=GATEWAYS)  # fmt: skip
+async def stop_gateways(
+    verb: Literal["stop", "start"],
+    request: Request,
+    response: Response,
+    services: ServicesOf,
+    caller: CallerOf,
+) -> Run:
+    """Stop gateways: nothing more is offered to them, what has begun ends. Or start them again."""
+    asked = await read_body(request, StopGateways)
+    run = await services.database.run(
+        gateway_stops.start, caller, f"{verb}_gateways", asked, services.new_id(), services.clock()
+    )
+    return _started(response, services, run)
 
 
 async def _selection(request: Request) -> dict[str, Any]:

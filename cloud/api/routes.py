@@ -9,8 +9,11 @@ from pydantic.json_schema import models_json_schema
 from cloud.api import (
     acknowledgments,
     artifacts,
+    audit,
+    certificates,
     control,
     data_tables,
+    device_state,
     devices,
     downloads,
     events,
@@ -22,6 +25,8 @@ from cloud.api import (
     jobs,
     operations,
     previews,
+    profiles,
+    recovery,
     run_reports,
     runs,
     secrets,
@@ -31,12 +36,14 @@ from cloud.api import (
 )
 from cloud.api.access import caller_of
 from cloud.api.problems import install_problems
+from contract.http import operations as operation_bodies
 from contract.http import targets
-from contract.http.fleet import NewGateway
+from contract.http.fleet import MoveDevice, NewGateway, RetireGateway
 from contract.http.history import AddLogLine, ExtendRun
 from contract.http.holds import SetHold
+from contract.http.jobs import DuplicateJob
 from contract.http.problems import MEDIA_TYPE, Problem
-from contract.http.runs import CancelRun, ChangeRun, PauseRun, RetryRun, StartRun
+from contract.http.runs import CancelRun, ChangeRun, PauseRun, PostponeRun, RetryRun, StartRun
 from contract.http.tasks import AcknowledgeTask
 from contract.job_document import JobDocument
 
@@ -49,6 +56,8 @@ V1: Final[tuple[APIRouter, ...]] = (
     history.router,
     tasks.router,
     devices.router,
+    device_state.router,
+    certificates.router,
     gateways.router,
     holds.router,
     acknowledgments.tokens,
@@ -58,7 +67,10 @@ V1: Final[tuple[APIRouter, ...]] = (
     data_tables.router,
     previews.router,
     operations.router,
+    profiles.router,
+    recovery.router,
     secrets.router,
+    audit.router,
     artifacts.router,
     events.router,
 )
@@ -73,12 +85,16 @@ BODIES: Final = (
     AcknowledgeTask,
     SetHold,
     JobDocument,
+    DuplicateJob,
     StartRun,
     CancelRun,
     ChangeRun,
     PauseRun,
+    PostponeRun,
     RetryRun,
     NewGateway,
+    RetireGateway,
+    MoveDevice,
     AddLogLine,
     ExtendRun,
 )
@@ -95,6 +111,10 @@ TARGET_BODIES: Final = (
     targets.EditRow,
     targets.PreviewAsked,
     targets.Selection,
+    operation_bodies.ActOnDevices,
+    operation_bodies.StopGateways,
+    operation_bodies.DeployProfile,
+    operation_bodies.WithdrawProfile,
     targets.SetSecret,
 )
 

@@ -1,4 +1,4 @@
-"""The run report: a row for each task, as CSV or NDJSON, streamed in chunks of constant size."""
+"""The run report: a row for each target, as CSV or NDJSON, streamed in chunks of constant size."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any, Final
@@ -27,13 +27,13 @@ Pages = AsyncIterator[Sequence[Sequence[object]]]
 
 @router.get("/runs/{run_id}/report.csv", operation_id="report_csv", response_class=Response)
 async def report_csv(run_id: str, services: ServicesOf, caller: CallerOf) -> Response:
-    """A row for each task. UTF-8, RFC 4180; no cell is a formula."""
+    """A row for each target. UTF-8, RFC 4180; no cell is a formula."""
     return await _report(services, caller.org, run_id, "csv", "text/csv; charset=utf-8", csv_stream)
 
 
 @router.get("/runs/{run_id}/report.ndjson", operation_id="report_ndjson", response_class=Response)
 async def report_ndjson(run_id: str, services: ServicesOf, caller: CallerOf) -> Response:
-    """A JSON object for each task, one a line."""
+    """A JSON object for each target, one a line."""
     media_type = "application/x-ndjson"
     return await _report(services, caller.org, run_id, "ndjson", media_type, ndjson_stream)
 
@@ -85,7 +85,8 @@ async def _pages(services: Services, org: str, run: str, first: Sequence[ReportR
         yield [_cells(row) for row in page]
         if len(page) < reports.CHUNK:
             return
-        page = await services.database.read(reports.rows, org, run, page[-1].ordinal)
+        after = (page[-1].ordinal, page[-1].position)
+        page = await services.database.read(reports.rows, org, run, after)
 
 
 def _cells(row: ReportRow) -> list[Any]:

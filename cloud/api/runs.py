@@ -132,6 +132,7 @@ async def get_log(
         levels=level or [],
         contains=contains,
         period=period_of(period, from_, to, zone, services.clock()),
+        words=(period, from_, to, zone),
         cursor=cursor,
         limit=limit,
     )

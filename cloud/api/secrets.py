@@ -37,4 +37,4 @@ async def list_secrets(
 @router.delete("/secrets/{name}", status_code=204, operation_id="delete_secret")
 async def delete_secret(name: str, services: ServicesOf, caller: CallerOf) -> None:
     """Delete a secret; a job that names it no longer starts."""
-    await services.database.run(secrets.delete_secret, caller, name)
+    await services.database.run(secrets.delete_secret, caller, name, services.clock())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
 from cloud.artifacts.base import Stored
+from cloud.crash_points import reach
 from cloud.errors import Invalid, StorageFull
 
 T = TypeVar("T")
@@ -103,6 +104,7 @@ class DiskStore:
         target = self._path(digest)
         target.parent.mkdir(exist_ok=True)
         path.chmod(0o444)
+        reach("artifacts.before_keep", digest)
         path.rename(target)
         # The name is durable only once its folder is.
         for folder in (target.parent, self._folder):
@@ -111,6 +113,7 @@ class DiskStore:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+        reach("artifacts.after_keep", digest)
 
 
 def _sync(file: BinaryIO) -> None:

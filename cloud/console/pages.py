@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from contract.documents import dump_value
 from contract.http.fleet import Device, Gateway
-from contract.http.history import JobReferences
+from contract.http.history import Firing, JobReferences, ReportLink
 from contract.http.jobs import Job
 from contract.http.runs import Run, RunLogLine
 from contract.http.tasks import Task, TaskDetail
@@ -171,6 +171,8 @@ class RunPage(ListPage):
     tasks: tuple[Task, ...] = ()
     started: tuple[Run, ...] = ()
     log: tuple[RunLogLine, ...] = ()
+    firings: tuple[Firing, ...] = ()
+    link: ReportLink | None = None
     problem: str = ""
 
     @property
@@ -225,7 +227,7 @@ class TaskPage(PageOf):
 
     @property
     def title(self) -> str:
-        return f"{self.task.target}, {self.task.job}"
+        return f"{self.task.about}, {self.task.job}"
 
     @property
     def live_url(self) -> str:

@@ -12,7 +12,8 @@ from cloud.console.pages import (
 )
 from cloud.console.visitors import Visitor
 from cloud.coordinator import deletions
-from cloud.storage.views import devices, gateways, jobs, logs, runs, tasks
+from cloud.storage.views import devices, gateways, jobs, logs, results, runs, tasks
+from contract.http.history import ReportLink
 from contract.lifecycle import TASK_ENDS, TASK_OPEN, TaskStatus
 
 PAGE_SIZE = 50
@@ -84,7 +85,12 @@ async def runs_page(visitor: Visitor, show: str, cursor: str | None) -> RunsPage
 
 
 async def run_page(
-    visitor: Visitor, run: str, show: str, cursor: str | None, problem: str = ""
+    visitor: Visitor,
+    run: str,
+    show: str,
+    cursor: str | None,
+    problem: str = "",
+    link: ReportLink | None = None,
 ) -> RunPage:
     services, org = visitor.services, visitor.caller.org
     show = show if show in TASK_FILTERS else "all"
@@ -102,12 +108,15 @@ async def run_page(
         runs.list_runs, org, services.clock(), origin_run=run, limit=20
     )
     lines = await services.database.read(logs.newest, org, run, LOG_LINES)
+    firings = await services.database.read(results.list_firings, org, run, limit=20)
     return RunPage(
         frame=visitor.frame,
         run=it,
         tasks=tuple(found.items),
         started=tuple(started.items),
         log=tuple(lines),
+        firings=tuple(firings.items),
+        link=link,
         show=show,
         cursor=cursor,
         next_cursor=found.next_cursor,

@@ -13,6 +13,7 @@ from starlette.types import Scope
 from cloud.console import live, readers, visitors
 from cloud.console.pages import STATIC, ErrorPage, Frame, PageOf, render
 from cloud.console.visitors import LoginNeeded, PosterOf, VisitorOf, html, see_other, to_login
+from cloud.coordinator import links
 from cloud.coordinator import runs as run_actions
 from cloud.errors import CloudError, Conflict, Invalid, NotFound, NotPermitted
 from contract.http.runs import CancelRun, StartRun
@@ -138,6 +139,16 @@ async def cancel_run(visitor: PosterOf, run: str) -> Response:
         return html(render(page), 409)
     services.changes.touched(runs={run})
     return see_other(f"/runs/{run}")
+
+
+@router.post("/runs/{run}/report-link")
+async def make_report_link(visitor: PosterOf, run: str) -> Response:
+    services = visitor.services
+    link = await services.database.run(
+        links.make_report_link, visitor.caller, run, services.clock(), services.address()
+    )
+    page = await readers.run_page(visitor, run, "all", None, link=link)
+    return html(render(page))
 
 
 def _sentence(error: CloudError) -> str:

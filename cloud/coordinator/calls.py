@@ -12,25 +12,35 @@ from typing import Any, Final
 
 from pydantic import JsonValue, ValidationError
 
-from cloud.coordinator import acknowledgments, data_tables, devices, extensions, runs
+from cloud.certificates.base import CsrRefused, Name
+from cloud.coordinator import (
+    acknowledgments,
+    certificates,
+    data_tables,
+    devices,
+    extensions,
+    postponing,
+    runs,
+)
 from cloud.coordinator.access import Caller
+from cloud.coordinator.secrets import Vault
 from cloud.domain import triggers
 from cloud.errors import Conflict, Invalid, NotFound, NotPermitted, StorageUnavailable
 from cloud.storage import calls as stored
-from cloud.storage import reports, sessions, tasks
+from cloud.storage import reports, samples, sessions, tasks
 from cloud.storage import runs as stored_runs
 from cloud.storage.database import Session
 from cloud.storage.json_text import clean, to_json
 from cloud.storage.schema import RunRow
 from cloud.storage.tasks import StoredTask
 from contract.http.history import ExtendRun
-from contract.http.runs import CancelRun, StartRun
+from contract.http.runs import CancelRun, PostponeRun, StartRun
 from contract.http.targets import EditDevice
 from contract.http.tasks import AcknowledgeTask
 from contract.ids import OrgId
 from contract.lifecycle import TASK_OPEN
 from contract.messages import Call, JobBody
-from contract.steps import VERBS, verbs_in
+from contract.steps import DEFAULT_CERTIFICATE_DAYS, VERBS, verbs_in
 from contract.topics import Address
 
 DEFAULT_ROLE: Final = "operator"
@@ -64,6 +74,7 @@ class Asked:
     caller: Caller
     now: int
     new_id: Callable[[], str]
+    vault: Vault | None = None
 
     @property
     def body(self) -> Mapping[str, Any]:
@@ -71,7 +82,12 @@ class Asked:
 
 
 def serve(
-    session: Session, address: Address, call: Call, now: int, new_id: Callable[[], str]
+    session: Session,
+    address: Address,
+    call: Call,
+    now: int,
+    new_id: Callable[[], str],
+    vault: Vault | None = None,
 ) -> Served | None:
     """Do what a call asks, or say again what it gave; None for a session that is not the current.
 
@@ -93,7 +109,7 @@ def serve(
     _check(session, address, call, task, run)
     role = stored.role_of(session, run.run_by) or DEFAULT_ROLE
     caller = Caller(OrgId(run.org), run.run_by, run.run_by_name, role)
-    served = _do(session, Asked(call, run, task, caller, now, new_id))
+    served = _do(session, Asked(call, run, task, caller, now, new_id, vault))
     kept = stored.remember(
         session,
         {"run": run_id, "key": clean(call.key), "org": run.org, "ordinal": task.ordinal,
@@ -143,6 +159,8 @@ def _do(session: Session, asked: Asked) -> Served:
         raise CallRefused(f"{error}{'; ' if items else ''}{items}") from error
     except (NotFound, NotPermitted) as error:
         raise CallRefused(str(error)) from error
+    except CsrRefused as error:
+        raise CallRefused(str(error), "csr_refused") from error
     data: dict[str, JsonValue] = {"verb": asked.call.verb, "step": asked.call.step}
     reports.log(
         session, asked.run.org, asked.run.id, asked.now, "done for a step",
@@ -176,7 +194,7 @@ def _edit(section: str) -> "Callable[[Session, Asked], Served]":
 
 def _record_state(session: Session, asked: Asked) -> Served:
     device, values = _device(asked), asked.body["values"]
-    if not stored.record_state(session, asked.run.org, device, values, asked.now):
+    if not samples.record(session, asked.run.org, device, values, asked.now):
         raise NotFound(f"device `{device}`")
     return Served({"device": device}, {asked.run.id})
 
@@ -251,12 +269,62 @@ def _run_job(session: Session, asked: Asked) -> Served:
     return Served({"run": started.id, "job": started.job}, {asked.run.id, started.id})
 
 
+def _postpone_run(session: Session, asked: Asked) -> Served:
+    run = str(asked.body["run"])
+    try:
+        postpone = PostponeRun.model_validate(
+            {name: value for name, value in asked.body.items() if name != "run"}
+        )
+    except ValidationError as error:
+        raise CallRefused(error.errors()[0]["msg"], "step_invalid") from error
+    found = postponing.postpone_run(session, asked.caller, run, postpone, asked.now)
+    assert found.starts_at is not None
+    return Served({"run": run, "starts_at": found.starts_at.isoformat()}, {asked.run.id, run})
+
+
 def _cancel_run(session: Session, asked: Asked) -> Served:
     body = asked.body
     run = str(body.get("run") or asked.run.id)
     cancel = CancelRun(force=bool(body.get("force", False)), reason=str(body.get("reason", "")))
     cancelled = runs.cancel_run(session, asked.caller, run, cancel, asked.now)
     return Served({"run": run, "status": cancelled.status.value}, {asked.run.id, run})
+
+
+def _sign(session: Session, asked: Asked) -> Served:
+    """For the task's own device, whatever the request says."""
+    if asked.task.device is None or asked.vault is None:
+        raise CallRefused("only a device is given a certificate", "step_invalid")
+    days = asked.body.get("days", DEFAULT_CERTIFICATE_DAYS)
+    if not isinstance(days, int):
+        raise CallRefused("days: a whole number is wanted", "step_invalid")
+    signed = certificates.sign(
+        session,
+        asked.vault,
+        Name(asked.run.org, asked.task.device),
+        str(asked.body.get("csr") or ""),
+        days,
+        asked.now,
+        run=asked.run.id,
+        ordinal=asked.task.ordinal,
+        attempt=asked.call.attempt,
+        step=asked.call.step,
+    )
+    result: dict[str, JsonValue] = {
+        "certificate": signed.certificate,
+        "chain": signed.chain,
+        "serial": signed.serial,
+        "fingerprint": signed.fingerprint,
+        "not_after": certificates.moment(signed.not_after),
+    }
+    return Served(result, {asked.run.id})
+
+
+def _commit_certificate(session: Session, asked: Asked) -> Served:
+    device, fingerprint = asked.task.device, str(asked.body.get("fingerprint") or "")
+    if device is None:
+        raise CallRefused("only a device has certificates", "step_invalid")
+    serial, retired = certificates.commit(session, asked.run.org, device, fingerprint, asked.now)
+    return Served({"serial": serial, "retired": retired}, {asked.run.id})
 
 
 _SERVED: Final[Mapping[str, Callable[[Session, Asked], Served]]] = {
@@ -268,5 +336,8 @@ _SERVED: Final[Mapping[str, Callable[[Session, Asked], Served]]] = {
     "fleet.extend_run": _extend_run,
     "fleet.acknowledge": _acknowledge,
     "fleet.run_job": _run_job,
+    "fleet.postpone_run": _postpone_run,
     "fleet.cancel_run": _cancel_run,
+    "certificate.sign": _sign,
+    "certificate.commit": _commit_certificate,
 }

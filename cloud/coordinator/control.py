@@ -8,14 +8,14 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from cloud.coordinator import armed
+from cloud.coordinator import armed, audit, serial
 from cloud.coordinator.access import Caller
 from cloud.domain import control as rules
 from cloud.domain.control import Pauser, RetryAsked
 from cloud.domain.counts import Deltas
 from cloud.domain.runs import PRIORITIES
 from cloud.errors import Conflict, Invalid, NotFound
-from cloud.storage import counts, gateways, jobs, reports, run_sweeps, runs, tasks
+from cloud.storage import counts, gateways, jobs, reports, run_sweeps, runs, tasks, triggers
 from cloud.storage.database import Session
 from cloud.storage.schema import JobRow, RunRow
 from cloud.storage.views import devices as device_views
@@ -66,6 +66,8 @@ def ask_cancel(
     run.reason = cancel.reason or run.reason
     data: dict[str, JsonValue] = {"by": caller.name, "mode": mode, "reason": cancel.reason}
     reports.log(session, run.org, run.id, now, "cancel asked for", data=data)
+    action = "run.force_cancel" if mode == "force" else "run.cancel"
+    audit.note(session, caller, now, action, f"run/{run.id}", reason=cancel.reason, job=run.job)
     if run.started_at is None:
         # It has no task: there is nothing to wait for.
         run.status, run.ended_at = run.cancel_then, now
@@ -212,6 +214,8 @@ def change_run(session: Session, caller: Caller, run_id: str, wanted: ChangeRun,
         session.flush()
         data: dict[str, JsonValue] = {"by": caller.name, "priority": wanted.priority}
         reports.log(session, run.org, run_id, now, "priority changed", data=data)
+        subject = f"run/{run_id}"
+        audit.note(session, caller, now, "run.priority", subject, priority=wanted.priority)
     return views.get_run(session, run.org, run_id, now)
 
 
@@ -253,6 +257,8 @@ def retry_run(session: Session, caller: Caller, run_id: str, wanted: RetryRun, n
         "reason": wanted.reason,
     }
     reports.log(session, run.org, run_id, now, "retry of failed tasks asked for", data=data)
+    del data["by"]
+    audit.note(session, caller, now, "run.retry", f"run/{run_id}", job=run.job, **data)
     return views.get_run(session, run.org, run_id, now)
 
 
@@ -281,13 +287,22 @@ def _may_reopen(session: Session, run: RunRow) -> None:
 def sweep_retried(session: Session, run: RunRow, now: int, limit: int) -> bool:
     """Take the next failed tasks back to `rescheduled`."""
     asked = rules.retry_asked(run.retry_asked or "")
+    # What the task whose turn it was has given counts, also if it is tried again now.
+    serial.fold(session, run, now)
+    if run.serial:
+        session.refresh(run)
     moved, last = run_sweeps.retry(session, run.id, run.retried_to, limit, asked, now)
+    if any(status is TaskStatus.TIMED_OUT for status, _, _ in moved):
+        upto = run.total if last is None else last
+        triggers.withdraw_timeouts(session, run.id, run.retried_to, upto)
     deltas = Deltas()
     for status, number, _ in moved:
         deltas.added(run.id, status, -number)
         deltas.added(run.id, TaskStatus.RESCHEDULED, number)
         deltas.by_run[run.id]["progress"] -= number * 10_000
     counts.move(session, deltas, counts.SWEEP_SHARD)
+    if run.serial and run.accumulated >= 0 and not serial.is_turn_over(session, run):
+        run.accumulated = -1
     if last is None:
         run.retry_asked, run.retried_to = None, -1
     else:
@@ -313,6 +328,8 @@ def free_device(session: Session, caller: Caller, device: str, now: int) -> Devi
     gateways.free_device(session, caller.org, device, shown.held_by)
     tasks.unpark(session, [(caller.org, f"device:{device}")])
     data: dict[str, JsonValue] = {"by": caller.name, "device": device}
-    reports.log(session, caller.org, run, now, "device freed by hand", ordinal=int(ordinal),
-                data=data)  # fmt: skip
+    if runs.get(session, run) is not None:  # its job may have been deleted meanwhile
+        reports.log(session, caller.org, run, now, "device freed by hand", ordinal=int(ordinal),
+                    data=data)  # fmt: skip
+    audit.note(session, caller, now, "device.free", f"device/{device}", task=shown.held_by)
     return device_views.get_device(session, caller.org, device)

@@ -1,6 +1,6 @@
 """Deleting jobs: what is in flight completes, nothing starts any more, and its history is gone."""
 
-from cloud.coordinator import control
+from cloud.coordinator import audit, control
 from cloud.coordinator.access import Caller
 from cloud.domain.references import TRIGGERS
 from cloud.errors import NotFound, NotPermitted
@@ -52,6 +52,7 @@ def _delete(session: Session, caller: Caller, job_id: str, now: int) -> str | No
         if run.ended_at is None:
             completing = run.id
     deletions.mark_deleted(session, caller.org, job_id, now, caller.name)
+    audit.note(session, caller, now, "job.delete", f"job/{job_id}", completing=completing)
     deletions.save_references(session, caller.org, job_id, ())
     session.delete(row)
     session.flush()

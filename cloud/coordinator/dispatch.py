@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import JsonValue
 
 from cloud.coordinator import acknowledgments as signing
-from cloud.coordinator import serial
+from cloud.coordinator import batches, run_facts, serial
 from cloud.domain import tasks as task_rules
 from cloud.domain.counts import Deltas
 from cloud.domain.dispatch import (
@@ -22,6 +22,7 @@ from cloud.domain.dispatch import (
     in_turn,
 )
 from cloud.storage import acknowledgments, counts, dispatching, holds, runs, target_documents, tasks
+from cloud.storage import batches as batch_storage
 from cloud.storage.database import Session
 from cloud.storage.targets import SHAPES
 from cloud.storage.tasks import Key, Move
@@ -58,12 +59,16 @@ class Dispatched:
 
 @dataclass
 class Offering:
-    """Offers for one gateway in session; split them to the size of messages, then mark them."""
+    """Offers for one gateway in session; split them to the size of messages, then mark them.
+
+    Those of several targets that no message can hold stand in `too_large`: to be ended.
+    """
 
     address: Address
     session: str
     tasks: list[OfferedTask] = field(default_factory=list)
     bodies: dict[str, JobBody] = field(default_factory=dict)
+    too_large: list[OfferedTask] = field(default_factory=list)
 
 
 @dataclass
@@ -97,10 +102,11 @@ def offer_due(session: Session, now: int, silence: int = SILENCE_MS) -> Dispatch
         if free > 0 and run.delay:
             free -= dispatching.resting_slots(session, run.id, now)
         while free > 0 and budgets[run.org] > 0:
-            limit = min(free, budgets[run.org])
+            cost = batches.weight(run)
+            limit = min(free, max(budgets[run.org] // cost, 1))
             rules = _rules(run, held[run.org])
             looked_at, offered = tick.offer(run, rules, limit)
-            budgets[run.org] -= looked_at
+            budgets[run.org] -= looked_at * cost
             free -= len(offered)
             done.add(run.org, offered)
             if looked_at < limit or run.serial:
@@ -144,7 +150,8 @@ class _Tick:
         """Offer tasks of a run; returns how many were looked at, and those that were offered."""
         session, now = self.session, self.now
         if run.serial:
-            rows: Sequence[Any] = serial.candidates(session, run, now, self.silence)
+            found = serial.candidates(session, run, now, self.silence)
+            rows: Sequence[Any] = found[: max(LOOKED_AT // batches.weight(run), 1)]
         else:
             rows = dispatching.due_tasks(session, run.id, now, limit)
         if not rows:
@@ -178,7 +185,10 @@ class _Tick:
         ids = (row.device for row in rows if row.device)
         devices = dispatching.devices(session, run.org, ids, tags)
         gone = {row.ordinal for row in rows if row.device and row.device not in devices}
-        gone |= _gone_targets(session, run, rows)
+        if batches.is_batch(run):
+            gone = batch_storage.note_gone(session, run, (row.ordinal for row in rows))
+        else:
+            gone |= _gone_targets(session, run, rows)
         rows = [row for row in rows if row.ordinal not in gone]
         owners = {device.gateway for device in devices.values() if device.gateway}
         owners |= {row.gateway for row in rows if row.device is None and row.gateway}
@@ -220,22 +230,20 @@ def offers_to_send(
 
     `gateways` narrows it to some. Call `mark_sent` with what was published.
     """
-    rows = dispatching.offers(session, now, resend_after, silence, limit)
+    rows = batches.within_reach(dispatching.offers(session, now, resend_after, silence, limit))
     wanted = None if gateways is None else set(gateways)
-    bodies = {
-        run: JobBody.model_validate_json(text)
-        for run, text in dispatching.bodies(session, {row.run for row in rows}).items()
-    }
+    texts = dispatching.bodies(session, {row.run for row in rows})
+    bodies = {run: JobBody.model_validate_json(text) for run, text in texts.items()}
     if secrets is not None and bodies:
         # Here alone: what is stored of a run, its body above all, never holds a secret.
         for run, values in secrets(session, bodies).items():
             bodies[run] = bodies[run].model_copy(update={"secrets": values})
-    of_lists = {
-        name: JobBody.model_validate_json(text)
-        for name, text in dispatching.bodies_of_lists(session, rows).items()
-    }
+    list_texts = dispatching.bodies_of_lists(session, rows)
+    of_lists = {name: JobBody.model_validate_json(text) for name, text in list_texts.items()}
+    facts = run_facts.of_offers(session, rows, {**texts, **list_texts})
     parameters = dispatching.parameters(session, rows)
     others = _other_targets(session, rows)
+    of_batches = batches.documents(session, rows)
     found: dict[Address, Offering] = {}
     for row in rows:
         address = Address(OrgId(row.org), GatewayId(row.gateway))
@@ -246,8 +254,16 @@ def offers_to_send(
         offered = _offered(row, others.get(key), parameters.get(key), now)
         if bodies[row.run].acknowledge is not None:
             offered = _with_token(session, row.org, offered)
+        if row.run in facts:
+            offered = offered.model_copy(update={"run_facts": facts[row.run]})
+        body = of_lists.get(row.body_hash) or bodies[row.run]
+        if key in of_batches:
+            offered = offered.model_copy(update={"target": {}, "targets": of_batches[key]})
+            if not batches.fits(offered, body):
+                offering.too_large.append(offered)
+                continue
         offering.tasks.append(offered)
-        offering.bodies[row.body_hash] = of_lists.get(row.body_hash) or bodies[row.run]
+        offering.bodies[row.body_hash] = body
     return list(found.values())
 
 

@@ -24,8 +24,8 @@ MAX_TASKS: Final = 10_000_000
 def extend_run(session: Session, caller: Caller, run_id: str, asked: ExtendRun, now: int) -> Run:
     """Append items to a run. The same key again appends nothing.
 
-    Raises NotFound, Conflict("run_ended") also while it is being cancelled, and Invalid with every
-    item whose target is not there.
+    Raises NotFound, Conflict("run_ended") also while it is being cancelled, Conflict("batch_run")
+    where tasks are about several targets, and Invalid with every item whose target is not there.
     """
     run = runs.get(session, run_id, lock=True)
     if run is None or run.org != caller.org:
@@ -35,6 +35,9 @@ def extend_run(session: Session, caller: Caller, run_id: str, asked: ExtendRun, 
         return views.get_run(session, caller.org, run_id, now)
     if run.ended_at is not None or run.status in RUN_ENDS or run.cancel is not None:
         raise Conflict("run_ended", f"the run is {run.status}; nothing can be added to it")
+    if run.batch != 1:
+        text = "its tasks are about several targets each (`iteration.batch`): start another run"
+        raise Conflict("batch_run", text)
     if run.total + len(asked.items) > MAX_TASKS:
         raise Invalid("invalid", f"a run has at most {MAX_TASKS} tasks")
     missing = append_items(session, run, asked.items, now, key=asked.key)

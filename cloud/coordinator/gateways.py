@@ -3,19 +3,20 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
+from cloud.coordinator import admissions, recovery
 from cloud.coordinator.access import Caller, hash_of
-from cloud.domain import tasks as task_rules
+from cloud.coordinator.losing import lose
 from cloud.domain.handshake import Corrections, Ended, Name, Ours, compare
 from cloud.errors import Conflict, NotFound
-from cloud.storage import counts, gateways, jobs, reports, runs, tasks
+from cloud.storage import claims, gateways, jobs, profiles, purging, reports, tasks
+from cloud.storage import recovery as stored_recovery
 from cloud.storage.database import Session
 from cloud.storage.json_text import clean, to_json
 from cloud.storage.schema import GatewayRow
-from cloud.storage.tasks import Key, Move, StoredTask
+from cloud.storage.tasks import Key, StoredTask
 from cloud.storage.views import gateways as views
 from contract.http.fleet import GatewayWithToken, NewGateway
 from contract.ids import CENTRAL, DEFAULT_ORG
-from contract.lifecycle import TaskStatus
 from contract.messages import (
     CancelItem,
     Failure,
@@ -38,7 +39,18 @@ LOST: Final = Failure(code="gateway_lost", text="the gateway came back with anot
 def create_gateway(
     session: Session, caller: Caller, new: NewGateway, token: str, now: int
 ) -> GatewayWithToken:
-    """Make a gateway known, with the token it will use. Raises Conflict("exists")."""
+    """Make a gateway known, with the token it will use. Raises Conflict("exists").
+
+    One that was retired is taken back under its name.
+    """
+    known = gateways.get(session, caller.org, new.id, lock=True)
+    if known is not None and known.stop == "retired":
+        known.name = clean(new.name) or known.name
+        admissions.enroll_again(session, caller, known, token, now)
+        shown = views.get_gateway(session, caller.org, new.id, now)
+        return GatewayWithToken(**shown.model_dump(), token=token)
+    if known is not None:
+        raise Conflict("exists", f"there is a gateway `{new.id}`")
     row = GatewayRow(
         org=caller.org,
         id=new.id,
@@ -83,33 +95,44 @@ def accept_hello(
 ) -> list[Welcome]:
     """Open a session for a gateway whose hello is complete; returns the welcome's pages.
 
-    `hello` holds the marks and devices of all its pages. Raises NotFound for a gateway that nobody
-    has created.
+    `hello` holds the marks and devices of all its pages. One that is not let in is answered by a
+    single page with `refused`. Raises NotFound for a gateway that nobody has created.
     """
     marks, devices = hello.tasks, hello.devices
     row = gateways.get(session, address.org, address.gateway, lock=True)
     if row is None:
         raise NotFound(f"gateway `{address.gateway}`")
+    refused = admissions.refusal_of(session, row, hello, now)
+    if refused is not None:
+        return [refused]
     _enter(row, hello, session_id, now)
     session.add(row)
     session.flush()
     mine = tasks.open_of_gateway(session, address.org, address.gateway, lock=True)
     bound = [task for task in mine if task.facts.journal == hello.journal]
-    _lose(session, [task for task in mine if task.facts.journal != hello.journal], now)
+    lose(session, [task for task in mine if task.facts.journal != hello.journal], LOST, now)
     corrections = _compare(session, address, bound, marks)
+    if stored_recovery.was_restored(session):
+        _recover(session, address, row.journal or "", corrections, now)
     _orphan(session, address, corrections.orphaned, now)
     keys = {task.id: task.key for task in bound}
     gateways.send_again(session, (keys[name] for name, _ in corrections.offer))
     gateways.expect_soon(session, (keys[name] for name, _ in corrections.missing), now + MISSING_MS)
-    changed, foreign = gateways.save_inventory(session, address.org, address.gateway, devices, now)
+    changed, foreign, gone = gateways.save_inventory(
+        session, address.org, address.gateway, devices, now
+    )
     row.foreign_devices = len(foreign)
+    claims.keep(session, address.org, address.gateway, devices, foreign, now)
+    changed += claims.take_over(session, address.org, gone, now)
     session.add(row)
     session.flush()
     _free_forgotten(session, address, {mark.task for mark in marks} | keys.keys())
     places = [f"gateway:{address.gateway}", *(f"device:{device}" for device in changed)]
     tasks.unpark(session, ((address.org, place) for place in places))
     in_conflict = row.conflict_at == now
-    return _pages(hello, session_id, corrections, limits or Limits(), in_conflict, now)
+    wanted = profiles.greet(session, address.org, address.gateway, hello.profiles, now)
+    welcomes = _pages(hello, session_id, corrections, limits or Limits(), in_conflict, now)
+    return [welcomes[0].model_copy(update={"profiles": wanted}), *welcomes[1:]]
 
 
 def _enter(row: GatewayRow, hello: Hello, session_id: str, now: int) -> None:
@@ -122,24 +145,7 @@ def _enter(row: GatewayRow, hello: Hello, session_id: str, now: int) -> None:
     row.session, row.session_at, row.last_heard_at = session_id, now, now
     row.version, row.verbs = clean(hello.version), to_json(sorted(set(hello.verbs)))
     row.digest_misses = 0
-
-
-def _lose(session: Session, lost: Sequence[StoredTask], now: int) -> None:
-    """End what is bound to a journal that is gone; what was never sent is merely due again."""
-    facts = runs.load_facts(session, {task.run for task in lost})
-    moves = []
-    for task in lost:
-        unsent = task.facts.status is TaskStatus.OFFERED and not task.sent
-        status, failure = (TaskStatus.SCHEDULED, None) if unsent else (TaskStatus.FAILED, LOST)
-        taken = task_rules.close(task.facts, facts[task.run], status, failure, now)
-        moves.append(Move(task, taken))
-    tasks.save_moves(session, moves, now, counts.GATEWAY_SHARD)
-    for task in lost:
-        data = {"attempt": task.facts.attempt, "gateway": task.facts.gateway}
-        reports.log(
-            session, task.org, task.run, now, "attempt lost with its gateway's journal",
-            level="WARNING", ordinal=task.ordinal, data=data,
-        )  # fmt: skip
+    row.takes_profiles = hello.profiles is not None
 
 
 def _compare(
@@ -161,7 +167,30 @@ def _compare(
         )
         for name, row in rows.items()
     }
+    unknown = {key: name for key, name in names.items() if name not in ended}
+    gone = purging.gone(session, {run for run, _, _ in unknown})
+    revisions = {(mark.task, mark.attempt): mark.revision for mark in marks}
+    for (run, _, _), name in unknown.items():
+        if run in gone and gone[run].org == address.org:
+            # Its job was deleted: nothing of it is wanted any more.
+            ended[name] = Ended(revisions[name])
     return compare(ours, ended, marks)
+
+
+def _recover(
+    session: Session, address: Address, journal: str, corrections: Corrections, now: int
+) -> None:
+    """What a gateway did after the backup: taken over, or kept whole beside what we know."""
+    adopted = recovery.adopt(session, address, journal, corrections.orphaned, now)
+    taken = {mark.task for mark in adopted}
+    corrections.orphaned = [mark for mark in corrections.orphaned if mark.task not in taken]
+    asked = [*adopted, *recovery.to_ask_for(session, address, corrections.orphaned)]
+    corrections.report += [(mark.task, mark.attempt) for mark in asked]
+    whole = {(mark.task, mark.attempt) for mark in asked}
+    # What is kept whole already stays as it is.
+    corrections.orphaned = [
+        mark for mark in corrections.orphaned if (mark.task, mark.attempt) in whole
+    ]
 
 
 def _key(task: str) -> Key | None:
@@ -181,7 +210,7 @@ def _orphan(session: Session, address: Address, marks: Iterable[TaskMark], now: 
                 "attempt": mark.attempt,
                 "code": "unknown_task",
                 "revision": mark.revision,
-                "detail": "in the gateway's journal, and never heard of here",
+                "detail": stored_recovery.MARKED,
                 "raw": mark.model_dump_json(),
                 "at": now,
             }

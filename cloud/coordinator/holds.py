@@ -1,5 +1,6 @@
 """Holds and the emergency stop: stronger than any job. What runs completes; nothing new starts."""
 
+from cloud.coordinator import audit
 from cloud.coordinator.access import Caller
 from cloud.domain.dispatch import hold_place
 from cloud.errors import Invalid, NotFound
@@ -25,13 +26,19 @@ def set_hold(
     row.until = None if lasts is None else now + round(lasts.total_seconds() * 1000)
     session.add(row)
     session.flush()
-    return views.shown(row)
+    shown = views.shown(row)
+    until = shown.until.isoformat() if shown.until else None
+    audit.note(
+        session, caller, now, "hold.set", f"hold/{kind}/{id}", reason=shown.reason, until=until
+    )
+    return shown
 
 
 def lift_hold(session: Session, caller: Caller, kind: str, id: str, now: int) -> set[str]:
     """Lift a hold; returns the runs whose tasks may start again. Raises NotFound."""
     if not holds.delete(session, caller.org, kind, id):
         raise NotFound(f"hold on {kind} `{id[:80]}`")
+    audit.note(session, caller, now, "hold.lift", f"hold/{kind}/{id}")
     return tasks.unpark(session, [(caller.org, hold_place(kind, id))])
 
 

@@ -1,6 +1,8 @@
 """Saving jobs. What a run of one would refuse is refused here already."""
 
+import json
 from collections.abc import Iterable
+from typing import Final
 
 from cloud.coordinator.access import Caller
 from cloud.coordinator.contexts import schema_problems
@@ -12,7 +14,7 @@ from cloud.storage.database import Session
 from cloud.storage.json_text import to_json
 from cloud.storage.schema import JobRow
 from cloud.storage.views import jobs as views
-from contract.http.jobs import Job
+from contract.http.jobs import DuplicateJob, Job
 from contract.http.problems import ProblemItem
 from contract.ids import slug
 from contract.job_document import JobDocument, not_performed, problems
@@ -20,6 +22,9 @@ from contract.query import QueryInvalid, read_with_templates
 from contract.query_fields import check_fields
 from contract.query_text import query_of
 from contract.template_dialect import TemplateError, check
+
+MAX_COPIES: Final = 1_000
+MAX_COPIED_NAME: Final = 240
 
 
 def check_document(document: JobDocument) -> None:
@@ -98,9 +103,6 @@ def save_job(
     """
     check_document(document)
     job_id = document.id or slug(document.name)
-    if not job_id:
-        message = "give the job an id: its name holds no letter or digit to make one from"
-        raise Invalid("document_invalid", message, [ProblemItem(key="id", message=message)])
     row = jobs.get_job(session, caller.org, job_id, lock=True)
     if row is None:
         if not create and revision is not None:
@@ -132,3 +134,30 @@ def save_job(
     named = [(found.place, found.kind, found.job) for found in named_jobs(document)]
     deletions.save_references(session, caller.org, job_id, named)
     return views.get_job(session, caller.org, job_id, now)
+
+
+def duplicate_job(
+    session: Session, caller: Caller, job_id: str, asked: DuplicateJob, now: int
+) -> Job:
+    """Save a copy of a job's document under another name and id; it has no runs.
+
+    What names other jobs goes on naming them. An id that is not given is made from the name, with
+    a number where that is taken. Raises NotFound, Conflict("exists"), and Invalid for a document
+    that would not be saved today.
+    """
+    row = jobs.get_job(session, caller.org, job_id)
+    if row is None:
+        raise NotFound(f"job `{job_id}`")
+    name = asked.name or f"{row.name[:MAX_COPIED_NAME]} (copy)"
+    new_id = asked.id or _free_id(session, caller.org, slug(name))
+    document = JobDocument.model_validate(json.loads(row.document))
+    copied = document.model_copy(update={"name": name, "id": new_id})
+    return save_job(session, caller, copied, now, create=True)
+
+
+def _free_id(session: Session, org: str, wanted: str) -> str:
+    tries = [wanted, *(f"{wanted[:58].rstrip('-')}-{number}" for number in range(2, MAX_COPIES))]
+    for name in tries:
+        if jobs.get_job(session, org, name) is None:
+            return name
+    raise Conflict("exists", f"there are too many jobs `{wanted}`; give the copy an id")

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Concatenate, Final, Never, ParamSpec, TypeVar
 
 import structlog
@@ -18,6 +19,8 @@ from cloud.coordinator import (
     dispatch,
     holds,
     leases,
+    purging,
+    recovery,
     runs,
     stranded,
     triggers,
@@ -28,7 +31,9 @@ from cloud.coordinator.operating import Operator
 from cloud.domain.counts import next_chunk
 from cloud.domain.dispatch import SILENCE_MS
 from cloud.errors import CloudError
+from cloud.storage import purging as stored_purging
 from cloud.storage import runs as stored_runs
+from cloud.storage import samples
 from cloud.storage.database import Database, Session
 
 P = ParamSpec("P")
@@ -42,6 +47,14 @@ WATCH_EVERY_S: Final = 2.0
 GATHER_S: Final = 0.02
 FIRST_CHUNK: Final = 1_000
 AFTER_TROUBLE_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What is kept of what grows for ever. `samples` are those of each org."""
+
+    samples_ms: int = 30 * 86_400_000
+    samples: int = 10_000_000
 
 
 class Loops:
@@ -60,8 +73,10 @@ class Loops:
         silence: int = SILENCE_MS,
         address: Callable[[], str] = lambda: "",
         operator: Operator | None = None,
+        keeping: Keeping = Keeping(),
     ) -> None:
         self._database = database
+        self._keeping = keeping
         self._address = address
         self._operator = operator
         self._changes = changes
@@ -73,6 +88,7 @@ class Loops:
         self._has_term = asyncio.Event()
         self._since = 0
         self._sizes: dict[str, int] = {}
+        self._has_recovered = False
 
     async def run(self) -> Never:
         try:
@@ -82,6 +98,8 @@ class Loops:
                 group.create_task(self._woken(self.offer), name="coordinator.dispatch")
                 group.create_task(self._woken(self.fire_triggers), name="coordinator.triggers")
                 group.create_task(self._woken(self.operate), name="coordinator.operations")
+                group.create_task(self._timed(self.purge), name="coordinator.purging")
+                group.create_task(self._timed(self.sweep_samples), name="coordinator.samples")
                 group.create_task(self._timed(self.watch), name="coordinator.watch")
         finally:
             if self._term is not None:
@@ -147,6 +165,23 @@ class Loops:
         self._changes.touched(moved)
         return more
 
+    async def purge(self) -> None:
+        """Remove what deleted jobs leave behind, chunk after chunk."""
+        now = self._clock()
+        while run := await self._database.read(stored_purging.next_run, now):
+            await self._do(purging.purge_chunk, run, now)
+            # Whoever else wants to write comes in between.
+            await asyncio.sleep(GATHER_S)
+
+    async def sweep_samples(self) -> None:
+        """Remove samples of devices that are older, or more, than what is kept."""
+        before, most = self._clock() - self._keeping.samples_ms, self._keeping.samples
+        for org in await self._database.read(samples.to_sweep, before, most):
+            more = True
+            while more:
+                more = await self._do(samples.sweep, org, before, most, purging.AT_ONCE)
+                await asyncio.sleep(GATHER_S)
+
     async def watch(self) -> None:
         """Wake what is parked at gateways online, and end what is silent past its deadline."""
         now = self._clock()
@@ -205,6 +240,12 @@ class Loops:
                 log.warning("lease not renewed", reason=str(error))
             await asyncio.sleep(RENEW_EVERY_S)
 
+    async def _is_recovering(self) -> bool:
+        """Whether this cloud was restored and waits. A restore is made while nobody runs."""
+        if not self._has_recovered:
+            self._has_recovered = not await self._do(recovery.look)
+        return not self._has_recovered
+
     def _set_term(self, term: int | None) -> None:
         if term is None and self._term is not None:
             log.warning("somebody else coordinates")
@@ -227,7 +268,7 @@ class Loops:
     async def _round(self, work: Callable[[], Awaitable[R]]) -> R | None:
         await self._has_term.wait()
         try:
-            return await work()
+            return None if await self._is_recovering() else await work()
         except LeaseLost:
             self._set_term(None)
         except CloudError as error:

@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from cloud.artifacts.base import ArtifactStore
-from cloud.coordinator import operations
-from cloud.coordinator.operations import BLOCK
+from cloud.coordinator import (
+    exports,
+    gateway_stops,
+    imports,
+    operations,
+    profiles,
+    selections,
+)
+from cloud.coordinator.imports import BLOCK
 from cloud.errors import CloudError, StorageFull, StorageUnavailable
 from cloud.storage import operations as stored
 from cloud.storage.database import Database
@@ -32,12 +39,22 @@ class Operator:
         moved: set[str] = set()
         more = False
         for row in await self._database.read(stored.open_ones):
-            moved.add(row.id)
             if row.cancel is not None or now >= row.expires_at:
-                await do(operations.end_cancelled, row.id, now)
+                moved.add(row.id)
+                end = _ENDS.get(row.type, operations.end_cancelled)
+                await do(end, row.id, now)
                 await asyncio.to_thread(self._part(row).unlink, missing_ok=True)
                 continue
             try:
+                if _is_draining(row):
+                    moved |= await self._drain(do, row, now)
+                    continue
+                if _waits_for_gateways(row):
+                    if await self._database.read(profiles.look, row.id) is not None:
+                        await do(profiles.wait_chunk, row.id, row.operation, now)
+                        moved.add(row.id)
+                    continue
+                moved.add(row.id)
                 more |= await self._chunk(do, row, now)
             except (StorageFull, StorageUnavailable):
                 raise
@@ -51,8 +68,22 @@ class Operator:
             return await self._import(do, row, now)
         if row.type.startswith("export"):
             return await self._export(do, row, now)
-        found: bool = await do(operations.delete_chunk, row.id, row.operation, now)
+        chunk = _CHUNKS.get(row.type, selections.delete_chunk)
+        found: bool = await do(chunk, row.id, row.operation, now)
         return found
+
+    async def _drain(self, do: Do, row: RunRow, now: int) -> set[str]:
+        """Look how far gateways are that are to stop; the run, if that has changed.
+
+        It is looked at again with the next round: a wait writes nothing.
+        """
+        seen = await self._database.read(gateway_stops.look, row.id)
+        if seen is None:
+            return set()
+        if seen.idle:
+            await self._database.run(gateway_stops.wait_for_dispatch)
+        await do(gateway_stops.drain_chunk, row.id, row.operation, seen.idle, now)
+        return {row.id}
 
     async def _import(self, do: Do, row: RunRow, now: int) -> bool:
         state = json.loads(row.operation)
@@ -62,7 +93,7 @@ class Operator:
             [chunk async for chunk in self._artifacts.read(sha256, state["offset"], length)]
         )
         is_last = state["offset"] + len(block) >= size
-        found: bool = await do(operations.import_chunk, row.id, row.operation, block, is_last, now)
+        found: bool = await do(imports.import_chunk, row.id, row.operation, block, is_last, now)
         return found
 
     def _part(self, row: RunRow) -> Path:
@@ -72,16 +103,16 @@ class Operator:
         state = json.loads(row.operation)
         part, size = self._part(row), int(state.get("size", 0))
         if size and not await asyncio.to_thread(_has, part, size):
-            await do(operations.export_again, row.id)
+            await do(exports.export_again, row.id)
             return True
-        page = await self._database.read(operations.export_page, row.id)
+        page = await self._database.read(exports.export_page, row.id)
         if page is None:
             return False
         header, records, after, more = page
-        data = operations.csv_text(records if size else [header, *records])
+        data = exports.csv_text(records if size else [header, *records])
         new_size = await asyncio.to_thread(_append, part, size, data)
         wanted = await do(
-            operations.export_written,
+            exports.export_written,
             row.id,
             row.operation,
             header,
@@ -93,9 +124,31 @@ class Operator:
         if more or not wanted:
             return bool(wanted)
         file, _ = await self._artifacts.save(_blocks(part), MAX_EXPORT_BYTES, lambda path: None)
-        await do(operations.export_done, row.id, file.sha256, file.size, now)
+        await do(exports.export_done, row.id, file.sha256, file.size, now)
         await asyncio.to_thread(part.unlink, missing_ok=True)
         return False
+
+
+_CHUNKS: Final = {
+    "act_on_devices": selections.act_chunk,
+    "stop_gateways": gateway_stops.ask_chunk,
+    "start_gateways": gateway_stops.ask_chunk,
+    "deploy_profile": profiles.ask_chunk,
+    "withdraw_profile": profiles.ask_chunk,
+}
+_ENDS: Final[dict[str, Callable[..., object]]] = {
+    "stop_gateways": gateway_stops.end_cancelled,
+    "deploy_profile": profiles.end_cancelled,
+    "withdraw_profile": profiles.end_cancelled,
+}
+
+
+def _is_draining(row: RunRow) -> bool:
+    return row.type == "stop_gateways" and json.loads(row.operation)["phase"] == "drain"
+
+
+def _waits_for_gateways(row: RunRow) -> bool:
+    return row.type in profiles.TYPES and json.loads(row.operation)["phase"] == "wait"
 
 
 def _has(part: Path, size: int) -> bool:

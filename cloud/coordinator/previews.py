@@ -8,6 +8,7 @@ from cloud.coordinator.contexts import check_context
 from cloud.coordinator.jobs import check_document
 from cloud.coordinator.targets import Resolved, resolve
 from cloud.domain import runs as rules
+from cloud.domain.batches import TOO_MANY, is_too_many, stored_batch, whole_tasks
 from cloud.domain.dispatch import SILENCE_MS
 from cloud.errors import NotFound
 from cloud.storage import exclusions, jobs, target_documents
@@ -48,11 +49,15 @@ def preview(
     sample = target_documents.page(
         session, org, found.shape, condition, table=found.table, limit=SAMPLE
     )
+    batch = stored_batch(document.iteration.batch)
     warnings = [] if count else ["no target matches: a run would end at once, with 0 tasks"]
+    if is_too_many(batch, count):
+        warnings.append(f"a run would fail: {TOO_MANY}")
     return Preview(
         resource=found.shape.resource,
         table=found.table,
         count=count,
+        tasks=whole_tasks(batch, count, more=False),
         sample=[{**document, "id": document.get("id", key)} for key, document in sample],
         excluded=_excluded(session, org, document, found, now) if count else [],
         warnings=warnings,
@@ -72,6 +77,13 @@ def _excluded(
             sample=sample,
         )
         for code, number, sample in exclusions.of_query(
-            session, org, found.shape, found.query, found.table, verbs, now - SILENCE_MS
+            session,
+            org,
+            found.shape,
+            found.query,
+            found.table,
+            verbs,
+            now - SILENCE_MS,
+            central=document.iteration.batch != 1,
         )
     ]

@@ -11,12 +11,13 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from cloud.coordinator import armed, control, items, serial
+from cloud.coordinator import armed, batches, control, items, serial
 from cloud.coordinator.access import Caller
 from cloud.coordinator.contexts import check_context
 from cloud.coordinator.secrets import names_for
 from cloud.coordinator.targets import resolve
 from cloud.domain import runs as rules
+from cloud.domain.batches import stored_batch
 from cloud.domain.counts import Deltas, ended_status
 from cloud.domain.tasks import close
 from cloud.errors import Conflict, Invalid, NotFound
@@ -120,6 +121,7 @@ def _frozen(
         retry_online=document.retry.when == "online",
         continuous=document.targets.continuous,
         itemized=document.targets.items is not None,
+        batch=stored_batch(iteration.batch),
         target_table=found.table,
         secrets=names_for(session, caller.org, steps),
         query=to_json(queries.to_json(found.query)),
@@ -180,6 +182,8 @@ def create_tasks(session: Session, run_id: str, now: int, limit: int = CHUNK) ->
         return False
     if run.itemized:
         return items.create_tasks(session, run, now)
+    if run.batch != 1:
+        return batches.create_tasks(session, run, now, limit)
     query = queries.parse(json.loads(run.query))
     shape = targets.SHAPES[run.resource]
     condition = targets.compile_query(query, sqlite=is_sqlite(session), shape=shape)

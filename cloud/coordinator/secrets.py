@@ -8,6 +8,7 @@ from typing import Final
 
 from cryptography.fernet import Fernet, InvalidToken
 
+from cloud.coordinator import audit
 from cloud.coordinator.access import Caller
 from cloud.domain.secret_names import SecretUseInvalid, used_by
 from cloud.errors import Invalid, NotFound
@@ -61,20 +62,23 @@ def set_secret(
         text = "a secret's name is a-z, 0-9 and _, and begins with a letter"
         raise Invalid("invalid", text, [ProblemItem(key="name", message=text)])
     row = session.get(SecretRow, (caller.org, name))
+    is_new = row is None
     if row is None:
         row = SecretRow(org=caller.org, name=name, created_at=now, updated_at=now)
     row.sealed, row.updated_at, row.updated_by = vault.seal(value), now, caller.name
     session.add(row)
     session.flush()
+    audit.note(session, caller, now, "secret.set", f"secret/{name}", new=is_new)
     return views.secret(row)
 
 
-def delete_secret(session: Session, caller: Caller, name: str) -> None:
+def delete_secret(session: Session, caller: Caller, name: str, now: int) -> None:
     """Raises NotFound."""
     row = session.get(SecretRow, (caller.org, name))
     if row is None:
         raise NotFound(f"secret `{name}`")
     session.delete(row)
+    audit.note(session, caller, now, "secret.delete", f"secret/{name}")
 
 
 def names_for(session: Session, org: str, steps: Iterable[OfferedStep]) -> str:

@@ -8,7 +8,7 @@ from pydantic import JsonValue, ValidationError
 
 from cloud.domain import serial as rules
 from cloud.domain.dispatch import Choice, DueTask, Rules, Taken
-from cloud.storage import dispatching, reports
+from cloud.storage import batches, dispatching, reports
 from cloud.storage.database import Session
 from contract.ids import task_id
 from contract.lifecycle import TASK_ENDS, TaskStatus
@@ -67,6 +67,12 @@ def fold(session: Session, run: Any, now: int) -> None:
     dispatching.save_accumulator(session, run.id, run.turn, new)
 
 
+def is_turn_over(session: Session, run: Any) -> bool:
+    """Whether the task whose turn it was has ended; also if none has had its turn."""
+    row = dispatching.due_task(session, run.id, run.turn) if run.turn >= 0 else None
+    return row is None or TaskStatus(row.status) in TASK_ENDS
+
+
 def _value(session: Session, run: Any, ended: Any) -> JsonValue:
     """What the ended task hands on; None leaves the accumulator as it is."""
     status = TaskStatus(ended.status)
@@ -91,7 +97,15 @@ def _value(session: Session, run: Any, ended: Any) -> JsonValue:
             "attempt": ended.attempt,
             "failure": ended.failure_code,
         },
-        "target": {"id": ended.device or ended.target},
+        **_about(session, run, ended),
         "ctx": json.loads(ended.context),
     }
     return render(template, scope)
+
+
+def _about(session: Session, run: Any, ended: Any) -> dict[str, JsonValue]:
+    """The target of the ended task as its steps have known it; several are `targets`."""
+    if ended.batch == 1:
+        return {"target": {"id": ended.device or ended.target}}
+    ids = batches.targets_of(session, run.id, [run.turn]).get(run.turn, [])
+    return {"targets": [{"id": name} for name in ids]}

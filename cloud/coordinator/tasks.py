@@ -12,7 +12,7 @@ from cloud.coordinator import acknowledgments
 from cloud.domain import tasks as rules
 from cloud.domain.tasks import ClosedAttempt, Late, Old, Refused, RunFacts, Taken
 from cloud.storage import acknowledgments as stored_acknowledgments
-from cloud.storage import counts, reports, runs, tasks
+from cloud.storage import counts, profiles, purging, reports, runs, samples, tasks
 from cloud.storage.database import Session
 from cloud.storage.json_text import clean, to_json
 from cloud.storage.tasks import Key, Move, StoredTask
@@ -75,10 +75,11 @@ def accept_reports(session: Session, batch: Sequence[Received], now: int) -> lis
     _add_logs(session, batch, outcomes, journals)
     items = list(_items(batch, outcomes, refused, now))
     _accept_snapshots(session, items, journals, refused, now)
+    _save_states(session, batch, outcomes, journals, now)
     for received, outcome in zip(batch, outcomes, strict=True):
-        _save_states(session, received, outcome)
         _refuse_undecodable(received, outcome, refused, now)
         _compare_digest(session, received, outcome)
+    _take_answers(session, batch)
     newest = {(r["org"], r["gateway"], r["task"], r["attempt"]): r for r in refused}
     reports.refuse(session, [row for _, row in sorted(newest.items())])
     return outcomes
@@ -112,6 +113,7 @@ def _accept_snapshots(
     moves: dict[Key, Move] = {}
     late: dict[tuple[str, int, int], dict[str, Any]] = {}
     confirmed: list[StoredTask] = []
+    gone: dict[str, purging.Gone] | None = None
     # The newest revision of an attempt first: it makes the others of the batch old.
     for item in sorted(
         items, key=lambda i: (i.snapshot.attempt, i.snapshot.revision), reverse=True
@@ -119,7 +121,13 @@ def _accept_snapshots(
         snapshot, address = item.snapshot, item.outcome.address
         task = stored.get(item.key)
         if task is None or task.org != address.org:
-            _refuse(item.outcome, snapshot, _UNKNOWN, refused, now)
+            if gone is None:
+                gone = purging.gone(session, {run for run, _ in _missing(items, stored)})
+            if item.key[0] in gone and gone[item.key[0]].org == address.org:
+                # Its job was deleted: whatever is told of it, the gateway may forget it.
+                item.outcome.items.append(_receipt(snapshot))
+            else:
+                _refuse(item.outcome, snapshot, _UNKNOWN, refused, now)
             continue
         decision = _decide(task, facts[task.run], item, closed, moves, late, journals, now)
         match decision:
@@ -214,6 +222,10 @@ def _not_open(
             yield (*item.key, item.snapshot.attempt)
 
 
+def _missing(items: Iterable[_Item], stored: Mapping[Key, StoredTask]) -> Iterator[Key]:
+    return (item.key for item in items if item.key not in stored)
+
+
 def _json(snapshot: TaskSnapshot) -> str:
     return snapshot.model_dump_json(exclude_defaults=True)
 
@@ -289,19 +301,21 @@ def _undecodable_row(address: Address, item: Undecodable, now: int) -> dict[str,
 
 
 def _save_health(session: Session, batch: Iterable[Received]) -> None:
-    newest = {
-        (item.address.org, item.address.gateway): item.report
-        for item in batch
-        if item.report.health or item.report.dropped
-    }
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    for item in batch:
+        report = item.report
+        if report.health or report.dropped:
+            told = newest.setdefault((item.address.org, item.address.gateway), {})
+            # A report need not hold both: what it does not tell stays as it was told before.
+            told |= {"health": to_json(report.health)} if report.health else {}
+            told |= {"dropped": to_json(report.dropped)} if report.dropped else {}
     reports.save_health(
         session,
         [
-            {"org": org, "gateway": gateway, "health": to_json(report.health),
-             "dropped": to_json(report.dropped)}
-            for (org, gateway), report in sorted(newest.items())
+            {"org": org, "gateway": gateway, "health": None, "dropped": None, **told}
+            for (org, gateway), told in sorted(newest.items())
         ],
-    )  # fmt: skip
+    )
 
 
 def _add_logs(
@@ -336,11 +350,32 @@ def _add_logs(
     reports.add_log_lines(session, rows)
 
 
-def _save_states(session: Session, received: Received, outcome: Outcome) -> None:
-    report, address = received.report, received.address
-    if report.states:
-        up = reports.save_states(session, address.org, address.gateway, report.states)
-        outcome.ended |= bool(tasks.unpark(session, ((address.org, f"device:{d}") for d in up)))
+def _save_states(
+    session: Session,
+    batch: Sequence[Received],
+    outcomes: Sequence[Outcome],
+    journals: Mapping[Any, str | None],
+    now: int,
+) -> None:
+    """Samples are taken once by their numbers; a device that is up again lets its tasks start."""
+    having = [(r, o) for r, o in zip(batch, outcomes, strict=True) if r.report.states]
+    if not having:
+        return
+    brought = [
+        samples.Brought(
+            org=r.address.org,
+            gateway=r.address.gateway,
+            journal=journals.get((r.address.org, r.address.gateway)) or r.address.name,
+            stream=r.report.stream,
+            sent_at=r.report.time,
+            states=r.report.states,
+        )
+        for r, _ in having
+    ]
+    for (received, outcome), up in zip(having, samples.take(session, brought, now), strict=True):
+        report, org = received.report, received.address.org
+        if up:
+            outcome.ended |= bool(tasks.unpark(session, ((org, f"device:{d}") for d in up)))
         _stream(outcome, report.stream, "states", max(state.number for state in report.states))
 
 
@@ -351,6 +386,14 @@ def _stream(outcome: Outcome, stream: Any, kind: Any, number: int) -> None:
                 outcome.streams[index] = found.model_copy(update={"number": number})
             return
     outcome.streams.append(StreamReceipt(stream=stream, kind=kind, number=number))
+
+
+def _take_answers(session: Session, batch: Sequence[Received]) -> None:
+    """What gateways say of their profiles; in the order of locks, each gateway's own kept."""
+    said = [item for item in batch if item.report.profiles is not None]
+    for item in sorted(said, key=lambda one: (one.address.org, one.address.gateway)):
+        assert item.report.profiles is not None
+        profiles.answer(session, item.address.org, item.address.gateway, item.report.profiles)
 
 
 def _compare_digest(session: Session, received: Received, outcome: Outcome) -> None:

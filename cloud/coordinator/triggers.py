@@ -16,9 +16,10 @@ from pydantic import JsonValue
 from cloud.coordinator import extensions, links, runs
 from cloud.coordinator.access import Caller
 from cloud.domain import triggers as rules
+from cloud.domain.batches import size_of
 from cloud.domain.runs import retry_policy
 from cloud.errors import Conflict, Invalid, NotFound
-from cloud.storage import deletions, jobs, reports
+from cloud.storage import batches, deletions, jobs, reports
 from cloud.storage import runs as stored_runs
 from cloud.storage import triggers as stored
 from cloud.storage.counts import totals
@@ -98,6 +99,8 @@ def _fire_job(
     run = stored_runs.get(session, first.run)
     assert run is not None
     refusal = rules.refusal(run.depth)
+    if first.kind == "on_timeout" and json.loads(job.document).get("iteration", {}).get("batch"):
+        refusal = f"`{job_id}` is about several targets in one task (`iteration.batch`)"
     if refusal is not None:
         _refuse(session, org, group, now, "refused", refusal)
     elif first.kind == "on_complete":
@@ -132,6 +135,8 @@ def _extend(
         _append(session, handler, run, list(found), now)
         done.runs.update({run_id, handler.id})
         settled = True
+        if run.batch != 1:
+            break
     return settled
 
 
@@ -159,29 +164,49 @@ def _append(
         for task in stored.timed_out_tasks(session, run.id, (f.ordinal for f in firings))
     }
     context = stored.contexts_of(session, run.id)
-    items = [_item(run, context, tasks[f.ordinal]) for f in firings]
+    firings, names = _targets(session, run, firings, tasks)
+    owners = [f for f in firings for _ in names[f.ordinal]]
+    items = [
+        _item(run, context, tasks[f.ordinal], name) for f in firings for name in names[f.ordinal]
+    ]
     gone = {n for n, _ in extensions.append_items(session, handler, items, now)}
-    if gone:
-        kept = [item for n, item in enumerate(items) if n not in gone]
-        if kept:
-            extensions.append_items(session, handler, kept, now)
-        deleted = [f for n, f in enumerate(firings) if n in gone]
-        for firing in deleted:
-            task = tasks[firing.ordinal]
-            text = f"{task.target or task.device} was deleted, so on_timeout does nothing for it"
+    kept = [item for n, item in enumerate(items) if n not in gone]
+    if gone and kept:
+        extensions.append_items(session, handler, kept, now)
+    for firing in firings:
+        lost = [items[n].target for n in sorted(gone) if owners[n] is firing]
+        if lost:
+            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+            text = f"{', '.join(lost[:3])}{more} was deleted, so on_timeout does nothing for it"
             reports.log(session, run.org, run.id, now, text, ordinal=firing.ordinal)
-        stored.settle(session, deleted, "skipped", now, reason="the target was deleted")
-    fired = [f for n, f in enumerate(firings) if n not in gone]
+    left = {owners[n].ordinal for n in range(len(items)) if n not in gone}
+    deleted = [f for f in firings if f.ordinal not in left]
+    stored.settle(session, deleted, "skipped", now, reason="the target was deleted")
+    fired = [f for f in firings if f.ordinal in left]
     stored.settle(session, fired, "fired", now, handler=handler.id)
     if fired:
         data: dict[str, JsonValue] = {
-            "trigger": "on_timeout", "job": handler.job, "run": handler.id, "targets": len(fired),
+            "trigger": "on_timeout", "job": handler.job, "run": handler.id, "targets": len(kept),
         }  # fmt: skip
-        text = f"on_timeout gave {len(fired)} targets to {handler.job}"
+        text = f"on_timeout gave {len(kept)} targets to {handler.job}"
         reports.log(session, run.org, run.id, now, text, data=data)
 
 
-def _item(run: RunRow, context: Mapping[str, JsonValue], task: Any) -> RunItem:
+def _targets(
+    session: Session, run: RunRow, firings: Sequence[Any], tasks: Mapping[int, Any]
+) -> tuple[Sequence[Any], Mapping[int, Sequence[str]]]:
+    """The targets of the tasks that timed out, by ordinal; of batches those of a few tasks.
+
+    Returns also the firings that this is about; the others' turn comes later.
+    """
+    if run.batch == 1:
+        found = {n: [task.target or task.device or ""] for n, task in tasks.items()}
+        return firings, found
+    few = firings[: max(CHUNK // size_of(run.batch), 1)]
+    return few, batches.targets_of(session, run.id, [f.ordinal for f in few])
+
+
+def _item(run: RunRow, context: Mapping[str, JsonValue], task: Any, target: str) -> RunItem:
     parameters: dict[str, JsonValue] = {
         "run": {"id": run.id, "job": run.job, "name": run.name},
         "context": dict(context),
@@ -194,7 +219,7 @@ def _item(run: RunRow, context: Mapping[str, JsonValue], task: Any) -> RunItem:
             "failure": {"code": task.failure_code, "text": task.failure_text},
         },
     }
-    return RunItem(target=task.target or task.device or "", parameters=parameters)
+    return RunItem(target=target, parameters=parameters)
 
 
 def _complete(

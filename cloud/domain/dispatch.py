@@ -23,6 +23,8 @@ class GatewayFacts:
     last_heard_at: int | None
     conflict_at: int | None
     verbs: frozenset[str]
+    is_stopped: bool = False
+    is_retired: bool = False
 
     def is_online(self, now: int, silence: int) -> bool:
         return (
@@ -94,6 +96,11 @@ def hold_place(kind: str, id: str) -> str:
     return f"hold:{kind}/{id}"
 
 
+def stopped_place(gateway: str) -> str:
+    """Where tasks wait for a gateway to be started by a person."""
+    return f"stopped:{gateway}"
+
+
 def slots(task: DueTask, rules: Rules) -> list[tuple[str, int, str]]:
     """The limited places that a task takes a slot of: place, limit, code of the wait."""
     found = []
@@ -129,6 +136,10 @@ def reason(
     gateway = task.gateway
     if gateway is None:
         return "gateway_unknown", task.place or f"device:{task.device}"
+    if gateway.is_retired:
+        return "gateway_retired", f"gateway:{gateway.id}"
+    if gateway.is_stopped:
+        return "gateway_stopped", stopped_place(gateway.id)
     if gateway.in_conflict(now):
         return "in_conflict", f"gateway:{gateway.id}"
     if not gateway.is_online(now, silence) or gateway.journal is None:

@@ -1,12 +1,66 @@
-"""What a gateway holds against what we hold, when it says hello."""
+"""A gateway's hello: whether it is let in, and what it holds against what we hold."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from contract.admission import is_proof
 from contract.lifecycle import TASK_ENDS, TASK_OPEN, TaskStatus
-from contract.messages import TaskMark
+from contract.messages import Hello, TaskMark
 
 Name = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What is known of a gateway before it is let in; `key` is what is kept of its token.
+
+    `next_key` is that of a replacement's token. `is_journal_retired` is about the hello's journal.
+    """
+
+    key: str
+    journal: str | None = None
+    next_key: str | None = None
+    must_prove: bool = False
+    is_retired: bool = False
+    mark: str = ""
+    is_journal_retired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """`by_next`: with the replacement's token, which is the gateway's from now on."""
+
+    by_next: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """`code` is one of `contract.admission.REFUSALS`."""
+
+    code: str
+
+
+def admit(known: Admission, hello: Hello) -> Admitted | Refusal:
+    """Whether a hello is let in.
+
+    Whoever has the token of a replacement was let in by a person, whatever its journal was before.
+    """
+    if known.is_retired:
+        return Refusal("gateway_retired")
+    said = hello.nonce, hello.journal, hello.instance
+    if known.next_key is not None and is_proof(hello.proof, known.next_key, *said):
+        return Admitted(by_next=True)
+    if hello.proof:
+        if not is_proof(hello.proof, known.key, *said):
+            return Refusal("token_void")
+    elif known.must_prove:
+        return Refusal("token_void")
+    if known.is_journal_retired:
+        return Refusal("journal_retired")
+    is_followed = hello.journal == known.journal and known.mark and hello.mark
+    if is_followed and known.mark not in (hello.mark, hello.last_mark):
+        return Refusal("journal_copied")
+    return Admitted()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What a run freezes of its job: the body its tasks share, its artifacts, its limits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from cloud.domain.tasks import RetryPolicy
 from contract import template_dialect
-from contract.http.runs import StartRun
+from contract.http.runs import PostponeRun, StartRun
 from contract.job_document import JobDocument, Retry, expand, step_lists
 from contract.messages import ArtifactRef, JobBody, OfferedAcknowledge, OfferedStep
 from contract.steps import verbs_in
@@ -18,6 +18,8 @@ from contract.steps import verbs_in
 PRIORITIES: Final = {"low": 0, "normal": 1, "high": 2}
 PRIORITY_NAMES: Final = {number: name for name, number in PRIORITIES.items()}
 # What is known when a run starts; everything else a template may name comes later.
+# Ten years.
+FARTHEST_MS: Final = 315_360_000_000
 START_NAMES: Final = frozenset({"ctx", "run"})
 
 
@@ -50,6 +52,18 @@ def starts_at(start: StartRun, now: int) -> int | None:
     return at if at > now else None
 
 
+def postponed(asked: PostponeRun, starts_at: int, now: int) -> int | None:
+    """When a run that was to start then is to start now; None for a time it cannot be given.
+
+    A run whose time has come, but which still waits for another, is pushed on from now.
+    """
+    if asked.to is not None:
+        at = round(asked.to.timestamp() * 1000)
+    else:
+        at = max(starts_at, now) + millis(asked.by or timedelta())
+    return at if starts_at <= at <= now + FARTHEST_MS else None
+
+
 def retry_policy(retry: Retry) -> RetryPolicy:
     return RetryPolicy(
         on_timeout="timeout" in retry.on,
@@ -76,11 +90,27 @@ def needed_verbs(document: JobDocument) -> list[str]:
 def artifact_texts(document: JobDocument) -> list[tuple[str, str]]:
     """Every place that names an artifact, and what stands there."""
     return [
-        (f"steps[{index}].with.artifact", text)
+        found
         for steps in step_lists(document).values()
         for index, step in enumerate(steps)
-        if isinstance(text := step.with_.get("artifact"), str)
+        for found in _artifacts_in(f"steps[{index}].with", step.with_)
     ]
+
+
+def _artifacts_in(place: str, parameters: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
+    """An `artifact`, one for each slot, and those of `images` and `members`."""
+    given = parameters.get("artifact")
+    if isinstance(given, str):
+        yield f"{place}.artifact", given
+    elif isinstance(given, dict):
+        for slot, name in given.items():
+            if isinstance(name, str):
+                yield f"{place}.artifact.{slot}", name
+    for key in ("images", "members"):
+        listed = parameters.get(key)
+        for number, each in enumerate(listed if isinstance(listed, list) else []):
+            if isinstance(each, dict):
+                yield from _artifacts_in(f"{place}.{key}[{number}]", each)
 
 
 def check_artifact_text(key: str, text: str) -> None:

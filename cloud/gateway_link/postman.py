@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Never
 
 from cloud import metrics
+from cloud.crash_points import reach
 from contract.messages import Message, encode
 from contract.topics import Address, Kind
 
@@ -50,4 +51,7 @@ class Postman:
     async def _deliver(self) -> Never:
         while True:
             topic, payload = await self._waiting.get()
+            kind = topic.rpartition("/")[2]
+            reach("gateway_link.before_publish", kind)
             await self._publish(topic, payload)
+            reach("gateway_link.after_publish", kind)

@@ -17,9 +17,13 @@ from cloud import metrics
 from cloud.coordinator import calls, gateways, tasks
 from cloud.coordinator.calls import CallRefused
 from cloud.coordinator.changes import Changes
+from cloud.coordinator.secrets import Vault
 from cloud.coordinator.tasks import Outcome, Received
+from cloud.crash_points import IS_ARMED, reach
 from cloud.errors import NotFound, StorageFull, StorageUnavailable
+from cloud.gateway_link.careful import alone, sift, undecodable, vouch_for_lines
 from cloud.gateway_link.hello_pages import HelloPages
+from cloud.gateway_link.in_hand import InHand
 from cloud.gateway_link.postman import Clock, Postman
 from cloud.storage import sessions
 from cloud.storage.database import Database, Session
@@ -38,8 +42,6 @@ from contract.messages import (
     Receipt,
     Reply,
     Report,
-    TaskSnapshot,
-    Undecodable,
     Welcome,
 )
 from contract.topics import Address, Kind, TopicInvalid
@@ -53,6 +55,8 @@ MAX_ITEMS: Final = 500
 # A gateway that is told a larger limit by a later cloud may come back to this one.
 MAX_PAYLOAD: Final = 4 * MAX_MESSAGE_BYTES
 MAX_WAITING: Final = 20_000
+# So much of what may wait is taken in one round, some 500 samples.
+PATIENT_BYTES: Final = 64 * 1024
 MAX_CALLS: Final = 10_000
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 ASK_AGAIN_AFTER_MS: Final = 5_000
@@ -78,6 +82,8 @@ class Receiver:
         limits: Limits | None = None,
         shards: Collection[int] = range(SHARDS),
         on_stored: Callable[[Sequence[str]], None] = lambda tasks: None,
+        in_hand: InHand | None = None,
+        vault: Vault | None = None,
     ) -> None:
         self._database = database
         self._postman = postman
@@ -87,8 +93,12 @@ class Receiver:
         self._limits = limits
         self._shards = frozenset(f"{shard:02x}" for shard in shards)
         self._on_stored = on_stored
+        self._in_hand = in_hand
+        self._vault = vault
         self._pages = HelloPages()
         self._waiting: deque[tuple[Address, Kind, bytes]] = deque()
+        # Samples of devices may wait for what tasks came to.
+        self._patient: deque[tuple[Address, Kind, bytes]] = deque()
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
         self._asked: dict[Address, int] = {}
@@ -107,13 +117,14 @@ class Receiver:
         elif len(payload) > MAX_PAYLOAD:
             self._drop("too_large", topic=topic, size=len(payload))
         elif (
-            len(self._waiting) >= MAX_WAITING
+            len(self._waiting) + len(self._patient) >= MAX_WAITING
             or self._waiting_bytes + len(payload) > MAX_WAITING_BYTES
         ):
             self._drop("overload", topic=topic)
         else:
             metrics.MQTT_RECEIVED.labels(kind).inc()
-            self._waiting.append((address, kind, payload))
+            is_patient = kind is Kind.REPORT and _is_patient(payload)
+            (self._patient if is_patient else self._waiting).append((address, kind, payload))
             self._waiting_bytes += len(payload)
             self._arrived.set()
 
@@ -132,7 +143,19 @@ class Receiver:
                 await self._ask_everybody()
             # While one batch is stored the next one gathers; the first waits a little for company.
             await asyncio.sleep(COLLECT_S)
+            reach("gateway_link.before_store")
+            self._hold()
             await self._store(self._take())
+            self._let_go()
+            reach("gateway_link.after_store")
+
+    def _hold(self) -> None:
+        if self._in_hand is not None:
+            self._in_hand.take_many()
+
+    def _let_go(self) -> None:
+        if self._in_hand is not None:
+            self._in_hand.put_down()
 
     def _take(self) -> list[tuple[Address, Kind, bytes]]:
         taken: list[tuple[Address, Kind, bytes]] = []
@@ -140,7 +163,13 @@ class Receiver:
             item = self._waiting.popleft()
             self._waiting_bytes -= len(item[2])
             taken.append(item)
-        if not self._waiting:
+        size = 0
+        while self._patient and size < PATIENT_BYTES:
+            item = self._patient.popleft()
+            size += len(item[2])
+            taken.append(item)
+        self._waiting_bytes -= size
+        if not (self._waiting or self._patient):
             self._arrived.clear()
         return taken
 
@@ -152,6 +181,9 @@ class Receiver:
                 message = messages.parse(kind, payload)
             except MessageInvalid as error:
                 self._drop("undecodable", gateway=address.name, reason=str(error))
+                continue
+            except Exception as error:  # noqa: BLE001 (one bad message may not end all others)
+                self._raised("message", address, error)
                 continue
             match message:
                 case Report():
@@ -169,6 +201,8 @@ class Receiver:
                 case unknown:
                     assert_never(unknown)
         try:
+            if self._in_hand is not None and self._in_hand.is_careful:
+                reports = [await self._sifted(one) for one in reports]
             for chunk in _chunks(reports):
                 await self._store_reports(chunk)
             for address, hello in hellos:
@@ -177,6 +211,19 @@ class Receiver:
             # No receipt and no welcome: gateways keep it all and send it again.
             self._drop("storage", reason=str(error))
             await asyncio.sleep(STORAGE_PAUSE_S)
+
+    async def _sifted(self, received: Received) -> Received:
+        assert self._in_hand is not None
+        return await sift(received, self._in_hand, self._store_alone)
+
+    async def _store_alone(self, received: Received) -> None:
+        """What raises here is told when it is stored with the rest."""
+        try:
+            await self._database.run(_accept, [received], self._clock())
+        except (StorageFull, StorageUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001
+            log.debug("item raised", gateway=received.address.name, why=str(error))
 
     async def _store_reports(self, batch: Sequence[Received]) -> None:
         now = self._clock()
@@ -214,13 +261,12 @@ class Receiver:
         """Store a report that raises: its good items, and as refused the others."""
         report, bad = received.report, list(received.report.undecodable)
         for item in report.tasks:
-            alone = report.model_copy(update={"tasks": [item], "logs": [], "states": []})
             try:
-                await self._database.run(_accept, [Received(received.address, alone)], now)
+                await self._database.run(_accept, [alone(received, tasks=[item])], now)
             except (StorageFull, StorageUnavailable):
                 raise
             except Exception as error:  # noqa: BLE001 (this is the bad one)
-                bad.append(_undecodable(item, error))
+                bad.append(undecodable(item, f"{type(error).__name__}: {error}"))
         lost = {(item.task, item.attempt, item.revision) for item in bad}
         good = [one for one in report.tasks if (one.task, one.attempt, one.revision) not in lost]
         parts = {"tasks": good, "undecodable": tuple(bad)}
@@ -231,11 +277,16 @@ class Receiver:
             raise
         except Exception as error:  # noqa: BLE001 (then it is its log lines or states)
             self._drop("lines", gateway=received.address.name, reason=str(error))
-            rest = Received(
-                received.address,
-                report.model_copy(update={**parts, "logs": [], "states": [], "digest": None}),
-            )
-            return await self._database.run(_accept, [rest], now)
+        try:
+            stored = await self._database.run(_accept, [alone(received, **parts)], now)
+        except (StorageFull, StorageUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever it is, the others go on)
+            self._raised("report", received.address, error)
+            return [], set(), []
+        for outcome in stored[2]:
+            vouch_for_lines(report, outcome)
+        return stored
 
     def _receipt(self, received: Received, outcome: Outcome) -> None:
         refused = [item for item in outcome.items if item.outcome == "refused"]
@@ -267,6 +318,15 @@ class Receiver:
             )
         except NotFound:
             self._drop("unknown_gateway", gateway=address.name)
+            return
+        except (StorageFull, StorageUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 (a gateway that cannot be welcomed is one)
+            self._raised("hello", address, error)
+            return
+        if welcomed[0].refused is not None:
+            self._drop("refused_hello", gateway=address.name, reason=welcomed[0].refused)
+            self._postman.post(address, Kind.WELCOME, welcomed[0])
             return
         log.info(
             "gateway welcomed", gateway=address.name, version=hello.version,
@@ -321,7 +381,7 @@ class Receiver:
     async def _serve(self, address: Address, call: Call) -> None:
         try:
             served = await self._database.run(
-                calls.serve, address, call, self._clock(), self._new_id
+                calls.serve, address, call, self._clock(), self._new_id, self._vault
             )
         except CallRefused as refusal:
             failure = Failure(code=refusal.code, text=str(refusal)[:4096], step=call.step)
@@ -346,9 +406,21 @@ class Receiver:
         reply = Reply(session=call.session, key=call.key, result=result, failure=failure)
         self._postman.post(address, Kind.REPLY, reply)
 
+    def _raised(self, what: str, address: Address, error: Exception) -> None:
+        metrics.MQTT_DROPPED.labels("raised").inc()
+        log.error("message raised", what=what, gateway=address.name, exc_info=error)
+
     def _drop(self, why: str, **about: object) -> None:
         metrics.MQTT_DROPPED.labels(why).inc()
         log.warning("message dropped", why=why, **about)
+
+
+def _is_patient(payload: bytes) -> bool:
+    """Whether a report holds nothing but samples.
+
+    Read from its bytes: in a JSON text these quotes are escaped, so nothing can look like it.
+    """
+    return b'"states":[' in payload and b'"tasks":[' not in payload and b'"logs":[' not in payload
 
 
 def _chunks(reports: Sequence[Received]) -> Iterator[list[Received]]:
@@ -372,6 +444,10 @@ def _accept(session: Session, batch: Sequence[Received], now: int) -> Stored:
     current = sessions.current(session, {_name(one.address) for one in batch})
     known = [one for one in batch if current.get(_name(one.address)) == one.report.session]
     strangers = {one.address for one in batch} - {one.address for one in known}
+    if IS_ARMED:
+        for one in known:
+            for item in one.report.tasks:
+                reach("gateway_link.in_item", item.current_step or "")
     gateways.heard(session, {(one.address, one.report.session or "") for one in known}, now)
     return known, strangers, tasks.accept_reports(session, known, now)
 
@@ -382,16 +458,6 @@ def _name(address: Address) -> tuple[str, str]:
 
 def _mistake(error: Exception) -> Failure:
     return Failure(code="call_refused", text=f"the cloud made a mistake: {type(error).__name__}")
-
-
-def _undecodable(item: TaskSnapshot, error: Exception) -> Undecodable:
-    return Undecodable(
-        task=item.task,
-        attempt=item.attempt,
-        revision=item.revision,
-        raw=item.model_dump_json(exclude_defaults=True),
-        reason=f"{type(error).__name__}: {error}"[:500],
-    )
 
 
 @lru_cache(maxsize=10_000)

@@ -10,11 +10,13 @@ from typing import Final, Never
 import structlog
 
 from cloud import metrics
-from cloud.coordinator import dispatch
+from cloud.coordinator import batches, dispatch
 from cloud.coordinator.dispatch import Cancelling, Offering, SecretsOf
 from cloud.errors import StorageFull, StorageUnavailable
 from cloud.gateway_link.postman import Clock, Postman
+from cloud.storage import admissions
 from cloud.storage.database import Database
+from contract.ids import GatewayId, OrgId
 from contract.messages import (
     MAX_BATCH,
     MAX_MESSAGE_BYTES,
@@ -23,8 +25,9 @@ from contract.messages import (
     JobBody,
     Offer,
     OfferedTask,
+    Welcome,
 )
-from contract.topics import Kind
+from contract.topics import Address, Kind
 
 log = structlog.get_logger()
 
@@ -77,6 +80,7 @@ class Sender:
     async def send_due(self) -> bool:
         """Send what is due. Returns whether there may be more."""
         now = self._clock()
+        await self._end_sessions(now)
         cancels = await self._database.read(dispatch.cancels_to_send, now)
         offers = await self._database.read(dispatch.offers_to_send, now, secrets=self._secrets)
         if not cancels and not offers:
@@ -84,12 +88,27 @@ class Sender:
         sent: list[OfferedTask | CancelItem] = []
         for cancelling in cancels:
             sent.extend(self._send_cancels(cancelling))
+        too_large: list[OfferedTask] = []
         for offering in offers:
             sent.extend(self._send_offers(offering))
+            too_large.extend(offering.too_large)
+        if too_large:
+            await self._database.run(batches.fail_too_large, too_large, now)
         # Marked after they went to the broker: a crash in between sends them once more.
         await self._database.run(dispatch.mark_sent, sent, now)
         self._on_offered([item.task for item in sent])
         return len(sent) >= 1_000
+
+    async def _end_sessions(self, now: int) -> None:
+        """Tell gateways that were retired, once; what does not hear it is refused at its hello."""
+        ended = await self._database.read(admissions.sessions_to_end)
+        for row in ended:
+            address = Address(OrgId(row.org), GatewayId(row.gateway))
+            over = Welcome(session=row.ended_session, time=now, refused="gateway_retired")
+            self._postman.post(address, Kind.WELCOME, over)
+        if ended:
+            told = [(row.org, row.gateway, row.ended_session) for row in ended]
+            await self._database.run(admissions.told_of_end, told)
 
     def _send_cancels(self, cancelling: Cancelling) -> Iterator[CancelItem]:
         for start in range(0, len(cancelling.items), MAX_BATCH):

@@ -1,14 +1,10 @@
 """Calls that were done, and the devices and rows they change."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import JsonValue
-
 from cloud.storage.database import Session
 from cloud.storage.dialect import change, fetch_one, for_update
-from cloud.storage.json_text import to_json
 
 
 def result_of(session: Session, run: str, key: str) -> str | None:
@@ -36,29 +32,6 @@ def role_of(session: Session, token: str) -> str | None:
     """The role of a token by its id."""
     row = fetch_one(session, "SELECT role FROM tokens WHERE id = :id", id=token)
     return None if row is None else str(row.role)
-
-
-def record_state(
-    session: Session, org: str, device: str, values: Mapping[str, JsonValue], now: int
-) -> bool:
-    """Merge values into a device's state; False when there is no device."""
-    row = fetch_one(
-        session,
-        f"SELECT state FROM devices WHERE org = :org AND id = :id{for_update(session)}",
-        org=org,
-        id=device,
-    )
-    if row is None:
-        return False
-    change(
-        session,
-        "UPDATE devices SET state = :state, state_at = :now WHERE org = :org AND id = :id",
-        org=org,
-        id=device,
-        state=to_json({**json.loads(row.state), **values}),
-        now=now,
-    )
-    return True
 
 
 def delete_device(session: Session, org: str, device: str) -> str:

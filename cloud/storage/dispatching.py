@@ -17,7 +17,7 @@ from contract.lifecycle import TaskStatus
 from contract.messages import Failure
 
 _DUE: Final = f"{DUE} AND parked IS NULL"
-GATEWAY: Final = "id, journal, session, last_heard_at, conflict_at, verbs"
+GATEWAY: Final = "id, journal, session, last_heard_at, conflict_at, verbs, stop"
 
 
 def live_runs(session: Session, now: int) -> Sequence[Row[Any]]:
@@ -38,7 +38,7 @@ def live_runs(session: Session, now: int) -> Sequence[Row[Any]]:
 LIVE: Final = (
     "id, org, job, resource, target_table, concurrency, per_gateway, per_bus, per_site, verbs, "
     "priority, created_at, started_at, offered_at, serial, turn, turn_since, accumulator, "
-    "accumulated, delay, offline_after, retry_online"
+    "accumulated, delay, offline_after, retry_online, batch"
 )
 
 
@@ -103,9 +103,11 @@ def turn_of(row: Row[Any], since: int | None) -> Turn:
 
 
 def save_turn(session: Session, run: str, turn: int, now: int) -> None:
+    """Whose turn it is; what it gives is still to be taken over, also if it had one before."""
     change(
         session,
-        "UPDATE runs SET turn = :turn, turn_since = :now WHERE id = :run",
+        "UPDATE runs SET turn = :turn, turn_since = :now, "
+        "accumulated = CASE WHEN turn = :turn THEN accumulated ELSE -1 END WHERE id = :run",
         run=run,
         turn=turn,
         now=now,
@@ -127,7 +129,7 @@ def snapshot(session: Session, run: str, ordinal: int) -> Row[Any] | None:
     return fetch_one(
         session,
         "SELECT t.org, t.device, t.target, t.status, t.failure_code, t.attempt, t.tries, "
-        "a.snapshot, r.document, r.context FROM tasks t JOIN runs r ON r.id = t.run "
+        "a.snapshot, r.document, r.context, r.batch FROM tasks t JOIN runs r ON r.id = t.run "
         "LEFT JOIN attempts a ON a.run = t.run AND a.ordinal = t.ordinal "
         "AND a.attempt = t.attempt WHERE t.run = :run AND t.ordinal = :ordinal",
         run=run,
@@ -203,6 +205,8 @@ def gateway_facts(row: Row[Any]) -> GatewayFacts:
         last_heard_at=row.last_heard_at,
         conflict_at=row.conflict_at,
         verbs=frozenset(json.loads(row.verbs)),
+        is_stopped=row.stop not in ("", "retired"),
+        is_retired=row.stop == "retired",
     )
 
 
@@ -311,7 +315,7 @@ def offers(
         SELECT t.run, t.ordinal, t.attempt, t.org, t.gateway, t.device, t.tries, r.priority,
             r.serial, r.accumulator, t.target, t.steps, g.session, r.timeout, r.start_by,
             COALESCE(b.hash, r.body_hash) AS body_hash, r.expires_at, r.resource,
-            r.target_table, r.has_parameters,
+            r.target_table, r.has_parameters, r.batch, t.targets, r.started_at AS run_started_at,
             d.type, d.name, d.tags, d.attributes, d.state
         FROM gateways g
         JOIN tasks t ON {_of_task(SENDABLE)}
@@ -322,6 +326,7 @@ def offers(
             AND (t.sent_at IS NULL OR t.sent_at <= :before)
             AND g.last_heard_at >= :heard
             AND (g.conflict_at IS NULL OR g.conflict_at < :calm)
+            AND NOT EXISTS (SELECT 1 FROM instance WHERE recovering)
         ORDER BY r.priority DESC, t.run, t.ordinal LIMIT :limit""",
         before=now - resend_after,
         heard=now - silence,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cloud.storage.database import Session
 from cloud.storage.dialect import fetch, fetch_one, is_sqlite
-from cloud.storage.targets import DEVICES, GATEWAYS, ROWS, Shape, compile_query
+from cloud.storage.targets import DEVICES, ROWS, Shape, compile_query
 from contract.ids import CENTRAL
 from contract.query import Query
 
@@ -25,26 +25,28 @@ def of_query(
     table: str,
     verbs: Collection[str],
     heard: int,
+    *,
+    central: bool = False,
 ) -> list[Exclusion]:
     """`(reason, count, first ids)` for targets that fit but could not start.
 
-    `heard` is the time before which a gateway counts as silent, `verbs` what the steps use.
+    `heard` is the time before which a gateway counts as silent, `verbs` what the steps use. With
+    `central` the central gateway performs the tasks, whatever they are about.
     """
-    gateway = {"device": "devices.gateway", "gateway": "gateways.id"}.get(
-        shape.resource, ":central"
-    )
+    own = {"device": "devices.gateway", "gateway": "gateways.id"}
+    gateway = ":central" if central else own.get(shape.resource, ":central")
     where, parameters = compile_query(query, sqlite=is_sqlite(session), shape=shape)
     joined = f"{shape.table} LEFT JOIN gateways g ON g.org = {shape.table}.org AND g.id = {gateway}"
-    if shape is GATEWAYS:
-        joined = "gateways LEFT JOIN gateways g ON g.org = gateways.org AND g.id = gateways.id"
     conditions: list[tuple[str, str]] = [
         ("gateway_unknown", "g.id IS NULL"),
+        ("gateway_retired", "g.stop = 'retired'"),
+        ("gateway_stopped", "g.stop <> ''"),
         ("gateway_offline", "(g.session IS NULL OR COALESCE(g.last_heard_at, 0) < :heard)"),
     ]
     old = _too_old(session, org, verbs)
     if old:
         conditions.append(("gateway_too_old", f"g.id IN ({', '.join(f':old_{n}' for n in old)})"))
-    if shape is DEVICES:
+    if shape is DEVICES and not central:
         conditions.append(("device_held", "devices.held_by IS NOT NULL"))
     given: dict[str, Any] = {**parameters, "org": org, "heard": heard}
     given |= {f"old_{n}": name for n, name in old.items()}

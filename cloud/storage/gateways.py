@@ -1,11 +1,11 @@
 """Gateways, their inventories and sessions."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import JsonValue
-from sqlmodel import select
+from sqlmodel import col, select
 
 from cloud.storage.database import Session
 from cloud.storage.dialect import (
@@ -40,6 +40,15 @@ def get_device(session: Session, org: str, device: str, *, lock: bool = False) -
     return session.exec(query.execution_options(populate_existing=True)).first()
 
 
+def get_devices(session: Session, org: str, ids: Iterable[str]) -> list[DeviceRow]:
+    """Those of these devices that there are, by id, locked."""
+    query = select(DeviceRow).where(DeviceRow.org == org, col(DeviceRow.id).in_(sorted(ids)))
+    if not is_sqlite(session):
+        query = query.with_for_update()
+    found = query.order_by(DeviceRow.id).execution_options(populate_existing=True)
+    return list(session.exec(found).all())
+
+
 def heard(
     session: Session, messages: Iterable[tuple[str, str, str | None]], now: int
 ) -> set[tuple[str, str, str | None]]:
@@ -71,8 +80,8 @@ _INVENTORY = "type, name, driver, address, bus, link, tags, attributes"
 
 def save_inventory(
     session: Session, org: str, gateway: str, devices: Iterable[InventoryDevice], now: int
-) -> tuple[list[str], list[str]]:
-    """Take over what a gateway says it owns; returns the ids that changed, and the foreign ones.
+) -> tuple[list[str], list[str], list[str]]:
+    """Take over what a gateway says it owns; the ids that changed, the foreign ones, those let go.
 
     A device that another gateway owns is left alone; one that is no longer named has no owner.
     Tags and attributes that people gave a device stand over those its gateway gives.
@@ -89,16 +98,43 @@ def save_inventory(
     )
     known = {row.id: row for row in rows}
     for row in rows:
-        if row.edits is not None and row.id in named:
-            mine = named[row.id]
-            for section, changes in json.loads(row.edits).items():
-                mine[section] = to_json(edited(json.loads(mine[section]), changes))
+        if row.id in named:
+            _apply_edits(named[row.id], row.edits)
     foreign = [i for i, row in known.items() if row.gateway not in (None, gateway)]
     changed = [
         row
         for device, row in sorted(named.items())
         if device not in foreign and (device not in known or _differs(known[device], row))
     ]
+    _upsert(session, changed)
+    gone = [i for i, row in known.items() if row.gateway == gateway and i not in named]
+    change_many(
+        session,
+        "UPDATE devices SET gateway = NULL, link = 'unknown' WHERE org = :org AND id = :id "
+        "AND gateway = :gateway",
+        [{"org": org, "id": device, "gateway": gateway} for device in gone],
+    )
+    return [row["id"] for row in changed], foreign, gone
+
+
+def add_to_inventory(
+    session: Session, org: str, gateway: str, device: InventoryDevice, now: int
+) -> None:
+    """Take over one device that no gateway owns, beside what the gateway has."""
+    row = _row(org, gateway, device, now)
+    known = fetch_one(
+        session, "SELECT edits FROM devices WHERE org = :org AND id = :id", org=org, id=device.id
+    )
+    _apply_edits(row, None if known is None else known.edits)
+    _upsert(session, [row])
+
+
+def _apply_edits(row: dict[str, Any], edits: str | None) -> None:
+    for section, changes in json.loads(edits or "{}").items():
+        row[section] = to_json(edited(json.loads(row[section]), changes))
+
+
+def _upsert(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     names = _INVENTORY.split(", ")
     change_many(
         session,
@@ -107,16 +143,8 @@ def save_inventory(
         "ON CONFLICT (org, id) DO UPDATE SET gateway = excluded.gateway, "
         + ", ".join(f"{name} = excluded.{name}" for name in names)
         + " WHERE devices.gateway IS NULL OR devices.gateway = excluded.gateway",
-        changed,
+        rows,
     )
-    gone = [i for i, row in known.items() if row.gateway == gateway and i not in named]
-    change_many(
-        session,
-        "UPDATE devices SET gateway = NULL, link = 'unknown' WHERE org = :org AND id = :id "
-        "AND gateway = :gateway",
-        [{"org": org, "id": device, "gateway": gateway} for device in gone],
-    )
-    return [row["id"] for row in changed], foreign
 
 
 def edited(

@@ -1,6 +1,5 @@
 """What reports bring beside snapshots: log lines, device states, refused items, who was heard."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -8,12 +7,12 @@ from pydantic import JsonValue
 from uuid_utils import uuid7
 
 from cloud.storage.database import Session
-from cloud.storage.dialect import any_of, change_many, fetch, fetch_one, for_update, listed
+from cloud.storage.dialect import any_of, change_many, fetch, fetch_one, listed
 from cloud.storage.json_text import to_json
 from cloud.storage.schema import OPEN
 from contract.ids import task_id
 from contract.lifecycle import TaskStatus
-from contract.messages import DeviceState, TaskMark
+from contract.messages import TaskMark
 
 LOG: Final = """
 INSERT INTO run_log (journal, stream, number, org, run, ordinal, device, at, level, text, data)
@@ -87,54 +86,6 @@ def refuse(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def save_states(
-    session: Session, org: str, gateway: str, states: Iterable[DeviceState]
-) -> list[str]:
-    """Merge the newest values into each device this gateway owns; older ones change nothing.
-
-    Returns the devices that are up again.
-    """
-    by_device: dict[str, list[DeviceState]] = {}
-    for state in states:
-        by_device.setdefault(state.device, []).append(state)
-    rows = fetch(
-        session,
-        "SELECT id, state, state_at, link FROM devices WHERE org = :org AND gateway = :gateway "
-        f"AND {any_of(session, 'id', 'ids')} ORDER BY id{for_update(session)}",
-        org=org,
-        gateway=gateway,
-        ids=listed(session, sorted(by_device)),
-    )
-    changed, up = [], []
-    for row in rows:
-        newer = [s for s in by_device[row.id] if row.state_at is None or s.at >= row.state_at]
-        if not newer:
-            continue
-        newer.sort(key=lambda state: (state.at, state.number))
-        values: dict[str, JsonValue] = json.loads(row.state)
-        for state in newer:
-            values.update(state.values)
-        known = [state.link for state in newer if state.link != "unknown"]
-        if row.link == "down" and known and known[-1] == "up":
-            up.append(row.id)
-        changed.append(
-            {
-                "org": org,
-                "id": row.id,
-                "state": to_json(values),
-                "at": newer[-1].at,
-                "link": known[-1] if known else row.link,
-            }
-        )
-    change_many(
-        session,
-        "UPDATE devices SET state = :state, state_at = :at, link = :link, last_heard_at = :at "
-        "WHERE org = :org AND id = :id",
-        changed,
-    )
-    return up
-
-
 def journals_of(session: Session, names: Iterable[tuple[str, str]]) -> dict[Any, str | None]:
     """The journal that each `(org, gateway)` now speaks for."""
     wanted = set(names)
@@ -147,10 +98,11 @@ def journals_of(session: Session, names: Iterable[tuple[str, str]]) -> dict[Any,
 
 
 def save_health(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
-    """What gateways say of themselves: `org, gateway, health, dropped`, as JSON."""
+    """What gateways say of themselves: `org, gateway, health, dropped`, as JSON; None stays."""
     change_many(
         session,
-        "UPDATE gateways SET health = :health, dropped = :dropped "
+        "UPDATE gateways SET health = coalesce(:health, health), "
+        "dropped = coalesce(:dropped, dropped) "
         "WHERE org = :org AND id = :gateway",
         rows,
     )

@@ -20,6 +20,29 @@ Moved = list[tuple[TaskStatus, int, int]]
 _GATEWAYS: Final = {"device": "devices.gateway", "gateway": "gateways.id"}
 
 
+def window(session: Session, run: RunRow, limit: int) -> tuple[str, dict[str, Any], str | None]:
+    """The next `limit` targets after the run's cursor, as a condition with its parameters.
+
+    With them the next cursor; None where these are the last.
+    """
+    shape = SHAPES[run.resource]
+    cursor: int | str = int(run.created_to or 0) if shape.counts else run.created_to
+    scope = f"{shape.table}.org = :org AND {shape.key} > :cursor{in_table(shape)}"
+    within: dict[str, Any] = {"org": run.org, "cursor": cursor}
+    if shape is ROWS:
+        within["of_table"] = run.target_table
+    last = fetch_one(
+        session,
+        f"SELECT {shape.key} AS key FROM {shape.table} WHERE {scope} ORDER BY {shape.key} LIMIT 1 "
+        "OFFSET :skipped",
+        skipped=limit - 1,
+        **within,
+    )
+    if last is None:
+        return scope, within, None
+    return f"{scope} AND {shape.key} <= :last", {**within, "last": last.key}, str(last.key)
+
+
 def create_tasks(
     session: Session, run: RunRow, condition: Compiled, limit: int, due_at: int
 ) -> tuple[int, str | None]:
@@ -29,8 +52,7 @@ def create_tasks(
     """
     shape = SHAPES[run.resource]
     table, key = shape.table, shape.key
-    cursor: int | str = int(run.created_to or 0) if shape.counts else run.created_to
-    scope = f"{table}.org = :org AND {key} > :cursor{in_table(shape)}"
+    scope, within, cursor = window(session, run, limit)
     # Devices that came to match a continuous run later: those it has no task for yet.
     fresh = (
         ""
@@ -40,16 +62,7 @@ def create_tasks(
             f"AND known.device = {key} AND known.run = :of_run)"
         )
     )
-    within: dict[str, Any] = {"org": run.org, "cursor": cursor}
     mine = {"of_run": run.id} if fresh else {}
-    if shape is ROWS:
-        within["of_table"] = run.target_table
-    last = fetch_one(
-        session,
-        f"SELECT {key} AS key FROM {table} WHERE {scope} ORDER BY {key} LIMIT 1 OFFSET :skipped",
-        skipped=limit - 1,
-        **within,
-    )
     where, parameters = condition
     device = key if shape is DEVICES else "NULL"
     created = change(
@@ -60,7 +73,7 @@ def create_tasks(
         SELECT :run, :total + ROW_NUMBER() OVER (ORDER BY {key}) - 1, {table}.org, {device},
             CAST({key} AS TEXT), {_GATEWAYS.get(shape.resource, f"'{CENTRAL}'")}, 'scheduled',
             :priority, 0, 0, :attempts, 0, FALSE, :due_at, 0
-        FROM {table} WHERE {scope} {f"AND {key} <= :last" if last else ""} AND {where}{fresh}""",
+        FROM {table} WHERE {scope} AND {where}{fresh}""",
         run=run.id,
         total=run.total,
         priority=run.priority,
@@ -68,10 +81,9 @@ def create_tasks(
         due_at=due_at,
         **mine,
         **within,
-        **({"last": last.key} if last else {}),
         **parameters,
     )
-    return created, None if last is None else str(last.key)
+    return created, cursor
 
 
 def _move_due(session: Session, where: str, assignments: str, parameters: dict[str, Any]) -> Moved:

@@ -10,8 +10,13 @@ from typing import Any, ClassVar, Final
 from sqlalchemy import BigInteger, Index, Text, text
 from sqlmodel import Field, SQLModel
 
+from cloud.storage import schema_admissions as schema_admissions  # declares its tables
+from cloud.storage import schema_audit as schema_audit  # declares its tables
 from cloud.storage import schema_calls as schema_calls  # declares its tables
+from cloud.storage import schema_certificates as schema_certificates  # declares its tables
 from cloud.storage import schema_history as schema_history  # declares its tables
+from cloud.storage import schema_profiles as schema_profiles  # declares its tables
+from cloud.storage import schema_state as schema_state  # declares its tables
 from cloud.storage import schema_targets as schema_targets  # declares its tables
 from contract.lifecycle import TASK_OPEN, TaskStatus
 
@@ -40,6 +45,7 @@ RUN_TO_COME: Final = "ended_at IS NULL AND started_at IS NULL"
 class InstanceRow(SQLModel, table=True):
     """This cloud: a restore makes a new incarnation, which starts `recovering`.
 
+    `restored_at` stays: what gateways hold beyond this database may be met long after.
     `link_key` signs links that work without a token.
     """
 
@@ -47,6 +53,7 @@ class InstanceRow(SQLModel, table=True):
     id: int = Field(primary_key=True)
     incarnation: str
     recovering: bool = False
+    restored_at: int | None = _big(default=None)
     link_key: str = ""
     created_at: int = _big()
 
@@ -82,7 +89,9 @@ class GatewayRow(SQLModel, table=True):
     `journal` is the one open attempts are bound to. `previous_instance` is the process before:
     when it speaks again, at `conflict_at`, two live under one name. `digest_misses` counts digests
     in a row that were not ours, `foreign_devices` the devices of its last inventory that another
-    gateway owns.
+    gateway owns. `stop` is the wish that it drains: "", stopping, or stopped once nothing is in
+    flight there, or `retired`; `stop_run` is the operation that asked. `takes_profiles`: its
+    version knows how to hold deployed profiles.
     """
 
     __tablename__: ClassVar[Any] = "gateways"
@@ -107,12 +116,16 @@ class GatewayRow(SQLModel, table=True):
     verbs: str = _text("[]")
     health: str = _text("{}")
     dropped: str = _text("{}")
+    stop: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    stop_run: str | None = None
+    takes_profiles: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
 
 
 class DeviceRow(SQLModel, table=True):
     """A device and its one owning gateway. `held_by` is the task that has it: the only lock.
 
     `edits` are the tags and attributes people gave it; they stand over what its gateway says.
+    `state_marks` say of each key of `state` where it is from, see `domain.device_state`.
     """
 
     __tablename__: ClassVar[Any] = "devices"
@@ -131,6 +144,7 @@ class DeviceRow(SQLModel, table=True):
     edits: str = Field(default="{}", sa_type=Text, sa_column_kwargs={"server_default": "{}"})
     state: str = _text("{}")
     state_at: int | None = _big(default=None)
+    state_marks: str = Field(default="{}", sa_type=Text, sa_column_kwargs={"server_default": "{}"})
     held_by: str | None = None
     last_heard_at: int | None = _big(default=None)
     created_at: int = _big()
@@ -185,6 +199,8 @@ class RunRow(SQLModel, table=True):
     `depth` how many triggers led to it. `fed` holds it open: timeouts of another run still come.
     A background operation is a run of kind `operation` without tasks: `operation` says what it
     does and how far it is, `results` what came of it.
+    `batch` is how many targets a task is about, 0 for all of them; if that is not 1, `targets`
+    counts them.
     """
 
     __tablename__: ClassVar[Any] = "runs"
@@ -275,6 +291,8 @@ class RunRow(SQLModel, table=True):
     depth: int = 0
     fed: bool = False
     has_parameters: bool = False
+    batch: int = 1
+    targets: int = 0
 
 
 class RunCountRow(SQLModel, table=True):
@@ -306,7 +324,8 @@ class TaskRow(SQLModel, table=True):
     """A run's work on one target. The attempt in `attempt` is the open one while status is open.
 
     `target` is the id of the target, of the kind the run is about; only a device or a gateway has
-    a gateway of its own, all others go to the org's central one.
+    a gateway of its own, all others go to the org's central one. A task of a batch run has none,
+    its `targets` many stand in `task_targets`.
 
     `parked` names the gateway or device that keeps a due task from being looked at again until it
     frees (`gateway:{id}`, `device:{id}`, `slots:{gateway}`). `due_at` orders and
@@ -360,6 +379,7 @@ class TaskRow(SQLModel, table=True):
     cancel_sent_at: int | None = _big(default=None)
     places: str | None = _text(None)
     steps: str | None = None
+    targets: int = Field(default=1, sa_column_kwargs={"server_default": text("1")})
     stranded: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     failure_code: str | None = None
     failure_text: str | None = _text(None)

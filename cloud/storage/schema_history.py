@@ -75,6 +75,17 @@ class TaskParametersRow(SQLModel, table=True):
     parameters: str = _text("{}")
 
 
+class TaskTargetRow(SQLModel, table=True):
+    """One of the targets of a batch task. `gone`: it was deleted when the task was last offered."""
+
+    __tablename__: ClassVar[Any] = "task_targets"
+    run: str = Field(primary_key=True)
+    ordinal: int = Field(primary_key=True)
+    position: int = Field(primary_key=True)
+    target: str
+    gone: bool = False
+
+
 class RunExtensionRow(SQLModel, table=True):
     """Items that were appended to a run under a key: the same key again appends nothing."""
 

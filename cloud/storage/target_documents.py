@@ -43,9 +43,18 @@ _COLUMNS: Final = {
 
 
 def of_ids(
-    session: Session, org: str, shape: Shape, ids: Iterable[str], table: str = ""
+    session: Session,
+    org: str,
+    shape: Shape,
+    ids: Iterable[str],
+    table: str = "",
+    *,
+    members: bool = True,
 ) -> dict[str, Document]:
-    """The documents of these targets by id; what is gone is missing. `table` is that of rows."""
+    """The documents of these targets by id; what is gone is missing. `table` is that of rows.
+
+    Groups come without their members if those are not asked for.
+    """
     wanted: list[Any] = sorted(set(ids))
     if not wanted:
         return {}
@@ -60,17 +69,24 @@ def of_ids(
         ids=listed(session, wanted),
         **parameters,
     )
-    return {_id(shape, row): _document(session, org, shape, row) for row in rows}
+    return {_id(shape, row): _document(session, org, shape, row, members) for row in rows}
 
 
-def known(session: Session, org: str, shape: Shape, ids: Iterable[str]) -> set[str]:
-    """Those of these ids that there are."""
+def known(
+    session: Session, org: str, shape: Shape, ids: Iterable[str], table: str = ""
+) -> set[str]:
+    """Those of these ids that there are; `table` is that of rows."""
+    wanted: list[Any] = sorted(set(ids))
+    if shape.counts:
+        wanted = [int(key) for key in wanted]
+    parameters: dict[str, Any] = {"of_table": table} if shape is ROWS else {}
     rows = fetch(
         session,
-        f"SELECT {shape.key} AS id FROM {shape.table} WHERE org = :org "
+        f"SELECT {shape.key} AS id FROM {shape.table} WHERE org = :org{in_table(shape)} "
         f"AND {any_of(session, shape.key, 'ids')}",
         org=org,
-        ids=listed(session, sorted(set(ids))),
+        ids=listed(session, wanted),
+        **parameters,
     )
     return {str(row.id) for row in rows}
 
@@ -123,7 +139,9 @@ def _id(shape: Shape, row: Row[Any]) -> str:
     return str(row.key if shape is ROWS else row.id)
 
 
-def _document(session: Session, org: str, shape: Shape, row: Row[Any]) -> Document:
+def _document(
+    session: Session, org: str, shape: Shape, row: Row[Any], members: bool = True
+) -> Document:
     if shape is ROWS:
         return {**json.loads(row.data), "id": row.key, "table": row.of_table}
     found: Document = {
@@ -133,7 +151,7 @@ def _document(session: Session, org: str, shape: Shape, row: Row[Any]) -> Docume
     }
     if shape is GATEWAYS:
         found["gateway"] = row.id
-    if shape is GROUPS:
+    if shape is GROUPS and members:
         found |= _members(session, org, row)
     return found
 

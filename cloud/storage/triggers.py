@@ -49,6 +49,20 @@ def note_timeouts(session: Session, tasks: Iterable[tuple[str, int]], now: int) 
     )
 
 
+def withdraw_timeouts(session: Session, run: str, after: int, upto: int) -> None:
+    """What waits to fire for tasks that are tried again: they have not timed out for good."""
+    change(
+        session,
+        "DELETE FROM trigger_firings WHERE run = :run AND kind = 'on_timeout' "
+        "AND status = 'pending' AND ordinal > :after AND ordinal <= :upto AND ordinal IN "
+        "(SELECT t.ordinal FROM tasks t WHERE t.run = :run AND t.status = 'rescheduled' "
+        "AND t.ordinal > :after AND t.ordinal <= :upto)",
+        run=run,
+        after=after,
+        upto=upto,
+    )
+
+
 def of_run(session: Session, run: str, kind: str) -> Sequence[Row[Any]]:
     """The frozen triggers of a run: `position, job, context, conditions`."""
     return fetch(

@@ -5,16 +5,29 @@ Source: MCUboot design, "Image format".
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import Final
+from typing import Final, Literal
 
 HEADER_SIZE: Final = 32
 HEADER_MAGIC: Final = 0x96F3B83D
 TLV_MAGIC: Final = 0x6907
 PROTECTED_TLV_MAGIC: Final = 0x6908
 SLOT_TRAILER_MAGIC: Final = bytes.fromhex("77c295f360d2ef7f3552500f2cb67980")
+
+# How the bootloader starts images; empty where it does not say, or says what we do not know.
+BootMode = Literal["", "swap", "overwrite", "direct_xip", "direct_xip_revert", "ram_load"]
+# Source: MCUboot, `enum mcuboot_mode`.
+BOOT_MODES: Final[Mapping[int, BootMode]] = {
+    1: "swap",  # using scratch
+    2: "overwrite",
+    3: "swap",  # using move
+    4: "direct_xip",
+    5: "direct_xip_revert",
+    6: "ram_load",
+    9: "swap",  # using offset
+}
 
 _HEADER: Final = struct.Struct("<IIHHIIBBHII")
 _TLV: Final = struct.Struct("<HH")
@@ -45,6 +58,7 @@ class ImageFlag(IntFlag):
     ENCRYPTED_AES256 = 0x8
     NON_BOOTABLE = 0x10
     RAM_LOAD = 0x20
+    ROM_FIXED = 0x100
 
 
 _HASHES: Final = {
@@ -83,6 +97,11 @@ class ImageHeader:
     @property
     def is_encrypted(self) -> bool:
         return bool(self.flags & (ImageFlag.ENCRYPTED_AES128 | ImageFlag.ENCRYPTED_AES256))
+
+    @property
+    def fixed_address(self) -> int | None:
+        """Where in flash the image must lie, if it says so: linked for one slot (direct XIP)."""
+        return self.load_address if self.flags & ImageFlag.ROM_FIXED else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import cbor2
 
+from contract.device.mcuboot import BOOT_MODES, BootMode
 from contract.device.smp_errors import SmpError, error_in
 from contract.device.smp_frames import (
     LINE_LENGTH,
@@ -43,6 +44,7 @@ __all__ = [
     "SmpInvalid",
     "TextLine",
     "UploadProgress",
+    "boot_mode",
     "bootloader_info",
     "buffer_parameters",
     "decode_request",
@@ -199,8 +201,9 @@ def decode_request(message: bytes) -> tuple[Header, Mapping[str, Any]]:
 def _decode(message: bytes) -> tuple[Header, Mapping[str, Any]]:
     header = Header.decode(message)
     body = message[HEADER_SIZE : HEADER_SIZE + header.length]
-    if len(body) < header.length:
-        raise SmpInvalid(f"header says {header.length} bytes of payload, {len(body)} came")
+    if len(message) != HEADER_SIZE + header.length:
+        came = len(message) - HEADER_SIZE
+        raise SmpInvalid(f"header says {header.length} bytes of payload, {came} came")
     if not body:
         return header, {}
     try:
@@ -376,6 +379,11 @@ def upload_progress(payload: Mapping[str, Any]) -> UploadProgress:
         raise SmpInvalid("upload reply names no offset")
     match = payload.get("match")
     return UploadProgress(offset, match if isinstance(match, bool) else None)
+
+
+def boot_mode(payload: Mapping[str, Any]) -> BootMode:
+    """Read the reply to a bootloader's `mode` query; empty for what is not known here."""
+    return BOOT_MODES.get(_integer(payload.get("mode")) or 0, "")
 
 
 def slot_sizes(payload: Mapping[str, Any]) -> list[SlotSize]:

@@ -66,7 +66,21 @@ IMAGE_ERRORS: Final[Mapping[int, str]] = {
     33: "cannot mark the active image for test",
     34: "active slot not known",
 }
-_GROUP_ERRORS: Final = {0: OS_ERRORS, 1: IMAGE_ERRORS}
+# Ours: see docs/reference/drivers/smp.md.
+CERTIFICATE_GROUP: Final = 74
+CERTIFICATE_ERRORS: Final[Mapping[int, str]] = {
+    1: "unknown",
+    2: "no such certificate slot",
+    3: "no key was made, or another one",
+    4: "not a certificate",
+    5: "the certificate is not of the device's key",
+    6: "the chain does not hold",
+    7: "no such certificate is installed",
+    8: "the certificate is not in use",
+    9: "data without a beginning, or too much of it",
+    10: "the data is damaged",
+}
+_GROUP_ERRORS: Final = {0: OS_ERRORS, 1: IMAGE_ERRORS, CERTIFICATE_GROUP: CERTIFICATE_ERRORS}
 
 
 @dataclass(frozen=True, slots=True)

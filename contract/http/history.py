@@ -46,7 +46,12 @@ class AddLogLine(Body):
 
 
 class TaskResult(Body):
-    """What became of one target. `ok` is null until its task has ended."""
+    """What became of one target. `ok` is null until its task has ended.
+
+    Of several targets in one task each has its own: the element in its place where the task's
+    result, or that of a loop over `targets`, is an array as long as the batch, else all of it.
+    `ok` stays null where that array was too large to be kept whole.
+    """
 
     task: str
     ordinal: int

@@ -6,6 +6,15 @@ from pydantic import Field, JsonValue
 
 from contract.http import Body
 from contract.http.runs import Run
+from contract.ids import Id
+from contract.texts import Name
+
+
+class DuplicateJob(Body):
+    """What the copy is called; `(copy)` is added to the name if nothing is said."""
+
+    name: Name | None = None
+    id: Id | None = Field(default=None, description="made from the name if not given")
 
 
 class Job(Body):

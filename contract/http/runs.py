@@ -1,6 +1,6 @@
 """Runs: starting, reading and cancelling them, and their log."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
@@ -68,6 +68,24 @@ class CancelRun(Body):
     force: bool = False
 
 
+class PostponeRun(Body):
+    """Start later: `by` so long after the time it has, or `to` a time with a zone."""
+
+    by: Duration | None = None
+    to: datetime | None = None
+    reason: str = Field(default="", max_length=1024)
+
+    @model_validator(mode="after")
+    def _one_time(self) -> "PostponeRun":
+        if (self.by is None) == (self.to is None):
+            raise ValueError("give `by` or `to`")
+        if self.by is not None and self.by <= timedelta():
+            raise ValueError("`by` is longer than nothing")
+        if self.to is not None and self.to.tzinfo is None:
+            raise ValueError("give `to` with a zone")
+        return self
+
+
 class PauseRun(Body):
     reason: str = Field(default="", max_length=1024)
 
@@ -98,6 +116,7 @@ class Run(Body):
     priority: Literal["low", "normal", "high"] = "normal"
     progress: Annotated[float, Field(ge=0, le=100)] = 0
     counts: Counts = Counts()
+    targets: int = Field(default=0, description="as many as tasks, but for batch iteration")
     has_errors: bool = False
     created_at: datetime
     started_at: datetime | None = None

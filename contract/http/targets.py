@@ -186,6 +186,7 @@ class Preview(Body):
     resource: str
     table: str = ""
     count: int
+    tasks: int = Field(default=0, description="as many as targets, but for batch iteration")
     sample: list[dict[str, JsonValue]] = Field(default_factory=list)
     excluded: list[Excluded] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)

@@ -35,6 +35,11 @@ class Step(Body):
     result: JsonValue = None
     truncated: bool = False
     note: str = ""
+    input: JsonValue = Field(
+        default=None,
+        description="what it was given, rendered, secrets masked; null before it began",
+    )
+    input_truncated: bool = False
 
 
 class Attempt(Body):
@@ -61,7 +66,8 @@ class Task(Body):
     run: str
     job: str
     ordinal: int
-    target: str
+    target: str = Field(description="empty for a task about several")
+    targets: int = Field(default=1, description="how many the task is about")
     device: str | None = None
     gateway: str | None = None
     status: TaskStatus
@@ -76,6 +82,13 @@ class Task(Body):
     due_at: datetime | None = None
     failure: TaskFailure | None = None
     waiting_for: Waiting | None = None
+
+    @property
+    def about(self) -> str:
+        """Its target, or how many it has."""
+        if self.target:
+            return self.target
+        return f"{self.targets} targets" if self.targets > 1 else "1 target"
 
 
 class AcknowledgeTask(Body):
@@ -109,8 +122,12 @@ class StepInput(Body):
 
 
 class TaskInput(Body):
-    """What a task was given: its own parameters, and its steps' as written; secrets are masked."""
+    """What a task was given: its own parameters, and its steps' as written; secrets are masked.
 
+    `targets` are the ids of a task about several, in order.
+    """
+
+    targets: list[str] = Field(default_factory=list)
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     steps: list[StepInput] = Field(default_factory=list)
 

@@ -6,7 +6,9 @@ Paho on purpose: the gateway uses aiomqtt's manner of working, so both must agre
 import asyncio
 import contextlib
 import socket
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, assert_never
 from urllib.parse import unquote, urlsplit
 
@@ -14,109 +16,149 @@ import httpx
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from firmware_sim.personalities.mqtt import (
+from firmware_sim.endpoints.connections import Connections
+from firmware_sim.messages import (
     Action,
     Disconnect,
     Fetch,
-    MqttPersonality,
+    Later,
+    MessagePersonality,
     Publish,
     Reboot,
 )
+from firmware_sim.recording import NO_TAP, Tap
 
 KEEPALIVE_S: Final = 30
-CONNACK_WITHIN_S: Final = 5.0
+GRANTED_WITHIN_S: Final = 10.0
 FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 5.0
 FETCH_TRIES: Final = 5
 
 
-class _ConnectionEnded(Exception):
-    """The connection is gone, by plan or not; `wait_s` is how long to stay away."""
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who connects: client id and user alike."""
 
-    def __init__(self, wait_s: float) -> None:
-        super().__init__(wait_s)
-        self.wait_s = wait_s
+    name: str
+    password: str | None = None
 
 
 class MqttEndpoint:
     """Gives one MQTT device its connection. `run` serves until it is cancelled.
 
-    `broker` is mqtt://[user:password@]host[:port]; `http` is shared by all devices.
+    `broker` is mqtt://[user:password@]host[:port]; `http` and `connections` are shared by all
+    devices. `qos` is that of its subscriptions and of all that it says. Without a `login` it
+    connects under its id, and with the user that `broker` names.
     """
 
-    def __init__(self, personality: MqttPersonality, broker: str, http: httpx.AsyncClient) -> None:
+    def __init__(
+        self,
+        personality: MessagePersonality,
+        broker: str,
+        http: httpx.AsyncClient,
+        connections: Connections,
+        tap: Tap = NO_TAP,
+        qos: int = 1,
+        login: Login | None = None,
+    ) -> None:
         self.personality = personality
+        self._tap = tap
         self._broker = urlsplit(broker)
         self._http = http
+        self._connections = connections
+        self._qos = qos
+        self._login = login
         self._timers: set[asyncio.TimerHandle] = set()
         self._client: paho.Client | None = None
+        self._granted: asyncio.Future[None] | None = None
         self._ended: asyncio.Future[float] | None = None
-        self._fetches: asyncio.Queue[Fetch] = asyncio.Queue()
+        self._fetches: deque[Fetch] = deque()
+        self._is_fetching = False
+        self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
         """Boot, then keep a connection as a device does: with a growing wait between tries."""
         self._boot()
         try:
-            async with asyncio.TaskGroup() as loops:
-                name = self.personality.device.identity.id
-                loops.create_task(self._stay_connected(), name=f"{name}.connection")
-                loops.create_task(self._download(), name=f"{name}.download")
+            async with asyncio.TaskGroup() as self._group:
+                await self._stay_connected()
         finally:
             self._forget_timers()
 
     async def _stay_connected(self) -> None:
         wait_s = FIRST_WAIT_S
         while True:
+            client: paho.Client | None = None
             try:
-                await self._serve_connection()
-            except _ConnectionEnded as ended:
-                wait_s = FIRST_WAIT_S
-                await asyncio.sleep(ended.wait_s)
+                async with self._connections.place:
+                    client = self._make_client(asyncio.get_running_loop())
+                    try:
+                        self._ended = await self._connect(client)
+                    except OSError:
+                        # The place is kept: those who wait for it would find no broker either.
+                        self._hang_up(client)
+                        await asyncio.sleep(wait_s)
+                        raise
+                away_s = await self._ended
             except OSError:
-                await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+                continue
+            finally:
+                if client is not None:
+                    self._hang_up(client)
+            wait_s = FIRST_WAIT_S
+            await asyncio.sleep(away_s)
 
-    async def _serve_connection(self) -> None:
-        """Connect and serve. Raises OSError when there is no broker, _ConnectionEnded later."""
+    async def _connect(self, client: paho.Client) -> "asyncio.Future[float]":
+        """Connect until the broker has granted the subscriptions; what ends the connection.
+
+        Raises OSError when there is no broker, or none that answers.
+        """
         loop = asyncio.get_running_loop()
-        client = self._make_client(loop)
-        self._ended = loop.create_future()
-        connection: socket.socket | None = None
+        self._granted, self._ended = loop.create_future(), loop.create_future()
+        await asyncio.to_thread(client.reconnect)
+        connection = _socket_of(client)
+        if connection is None:
+            raise OSError("connection closed at once")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        loop.add_reader(connection, client.loop_read)
+        self._client = client
+        self._write_on_demand(client, loop)
+        self._connections.add(client)
         try:
-            await asyncio.to_thread(client.reconnect)
-            connection = _socket_of(client)
-            if connection is None:
-                raise OSError("connection closed at once")
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            loop.add_reader(connection, client.loop_read)
-            self._client = client
-            self._write_on_demand(client, loop)
-            answered_by = loop.time() + CONNACK_WITHIN_S
-            while True:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(1.0):
-                        raise _ConnectionEnded(await asyncio.shield(self._ended))
-                client.loop_misc()
-                if not client.is_connected() and loop.time() > answered_by:
-                    raise OSError("the broker took the connection, and never answered")
-        finally:
-            self._client = None
-            client.on_disconnect = None
-            if connection is not None and connection.fileno() >= 0:
-                loop.remove_reader(connection)
-                loop.remove_writer(connection)
-            self._close(client)
+            async with asyncio.timeout(GRANTED_WITHIN_S):
+                await self._granted
+        except TimeoutError:
+            raise OSError("the broker took the connection, and never answered") from None
+        return self._ended
+
+    def _hang_up(self, client: paho.Client) -> None:
+        """Drop the connection without DISCONNECT, so that the broker sends the Will."""
+        self._client = None
+        self._connections.remove(client)
+        client.on_disconnect = None
+        sock = _socket_of(client)
+        if sock is None:
+            return
+        _forget(asyncio.get_running_loop(), sock)
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        client.loop_read()
 
     def _make_client(self, loop: asyncio.AbstractEventLoop) -> paho.Client:
-        identity = self.personality.device.identity
+        login = self._login
+        client_id = self.personality.device.identity.id if login is None else login.name
         client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=identity.id, protocol=paho.MQTTv311
+            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv311
         )
-        if self._broker.username:
+        if login is not None:
+            client.username_pw_set(login.name, login.password)
+        elif self._broker.username:
             password = unquote(self._broker.password) if self._broker.password else None
             client.username_pw_set(unquote(self._broker.username), password)
         will = self.personality.presence(False)
-        client.will_set(will.topic, will.payload, qos=1, retain=True)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
         client.on_connect = self._on_connect
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
@@ -146,7 +188,7 @@ class MqttEndpoint:
         if reason.is_failure:
             self._end(LONGEST_WAIT_S)
             return
-        client.subscribe(self.personality.topic("cmd"), qos=1)
+        client.subscribe([(topic, self._qos) for topic in self.personality.topics()])
 
     def _on_subscribe(
         self, _client: paho.Client, _data: Any, _mid: int, codes: Any, _properties: Any
@@ -156,27 +198,27 @@ class MqttEndpoint:
             self._end(LONGEST_WAIT_S)
             return
         self._act(self.personality.connected())
+        if self._granted is not None and not self._granted.done():
+            self._granted.set_result(None)
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        now_s = asyncio.get_running_loop().time()
-        self._act(self.personality.received(bytes(message.payload), now_s))
+        now_s, payload = asyncio.get_running_loop().time(), bytes(message.payload)
+        self._tap.message("to_device", message.topic, payload, bool(message.retain))
+        self._act(self.personality.received(message.topic, payload, now_s))
 
     def _end(self, wait_s: float) -> None:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(wait_s)
+        if self._granted is not None and not self._granted.done():
+            self._granted.set_result(None)
 
-    def _close(self, client: paho.Client) -> None:
-        """Drop the connection without DISCONNECT, so that the broker sends the Will."""
-        sock = _socket_of(client)
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            client.loop_read()
-
-    def _boot(self) -> None:
+    def _boot(self, stays_connected: bool = False) -> None:
         self._forget_timers()
         self.personality.boot(asyncio.get_running_loop().time())
-        self._end(self.personality.device.boot_time_s)
+        if stays_connected and self._client is not None:
+            self._act(self.personality.connected())
+        else:
+            self._end(self.personality.device.boot_time_s)
 
     def _forget_timers(self) -> None:
         for timer in self._timers:
@@ -189,11 +231,16 @@ class MqttEndpoint:
                 case Publish():
                     self._later(action.after_s, self._publish, action)
                 case Reboot():
-                    self._later(action.after_s, self._boot)
+                    self._later(action.after_s, self._boot, action.stays_connected)
                 case Disconnect():
-                    self._end(action.for_s)
+                    self._later(action.after_s, self._end, action.for_s)
+                case Later():
+                    self._later(action.after_s, self._go_on, action)
                 case Fetch():
-                    self._fetches.put_nowait(action)
+                    self._fetches.append(action)
+                    if not self._is_fetching and self._group is not None:
+                        self._is_fetching = True
+                        self._group.create_task(self._download(), name="device.download")
                 case _:
                     assert_never(action)
 
@@ -209,19 +256,25 @@ class MqttEndpoint:
         timer = asyncio.get_running_loop().call_later(after_s, fire)
         self._timers.add(timer)
 
+    def _go_on(self, action: Later) -> None:
+        self._act(action.then(asyncio.get_running_loop().time()))
+
     def _publish(self, message: Publish) -> None:
         """A device that is offline has nobody to tell: what it says then is lost."""
         if self._client is not None:
-            self._client.publish(message.topic, message.payload, qos=1, retain=message.retain)
+            self._tap.message("from_device", message.topic, message.payload, message.retain)
+            self._client.publish(message.topic, message.payload, self._qos, message.retain)
 
     async def _download(self) -> None:
-        while True:
-            fetch = await self._fetches.get()
-            outcome = await self._fetch(fetch)
-            if isinstance(outcome, bytes):
-                self._act(self.personality.downloaded(outcome))
-            else:
-                self._act(self.personality.download_failed(outcome))
+        try:
+            while self._fetches:
+                outcome = await self._fetch(self._fetches.popleft())
+                if isinstance(outcome, bytes):
+                    self._act(self.personality.downloaded(outcome))
+                else:
+                    self._act(self.personality.download_failed(outcome))
+        finally:
+            self._is_fetching = False
 
     async def _fetch(self, fetch: Fetch) -> bytes | str:
         """Download with resume by Range; return the bytes, or why it cannot be done."""

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, assert_never
 
-from firmware_sim.personalities.smp import Action, CutLine, Reboot, Send, SmpPersonality
+from firmware_sim.line import Action, CutLine, LinePersonality, Reboot, Send
+from firmware_sim.recording import NO_TAP, Tap
 
 BITS_PER_BYTE: Final = 10
 # Long enough for few wake-ups, short enough that a frame never waits long for its last byte.
@@ -24,10 +25,13 @@ WAKES_LATE_S: Final = 0.0005
 
 
 class PtyEndpoint:
-    """Gives one SMP device its line. `run` serves until it is cancelled."""
+    """Gives a device, or several that share it, their line. `run` serves until it is cancelled."""
 
-    def __init__(self, personality: SmpPersonality, link: Path, baud: int | None) -> None:
+    def __init__(
+        self, personality: LinePersonality, link: Path, baud: int | None, tap: Tap = NO_TAP
+    ) -> None:
         self.personality = personality
+        self._tap = tap
         self.link = link
         self._bytes_per_s = baud / BITS_PER_BYTE if baud else None
         self._timers: set[asyncio.TimerHandle] = set()
@@ -45,7 +49,7 @@ class PtyEndpoint:
             self._boot()
             self._plan = [
                 loop.call_later(unplug.after_s, self._cut, unplug.for_s)
-                for unplug in self.personality.device.faults.unplugs
+                for unplug in self.personality.unplugs
                 if unplug.after_s is not None
             ]
             await loop.create_future()  # until cancelled
@@ -81,7 +85,7 @@ class PtyEndpoint:
     def _cut(self, for_s: float) -> None:
         if self._master is None:
             return
-        self.personality.device.counters.unplugs += 1
+        self.personality.unplugged()
         self._unplug()
         self._plan.append(asyncio.get_running_loop().call_later(for_s, self._plug_in))
 
@@ -130,6 +134,7 @@ class PtyEndpoint:
             data = os.read(self._master, size)
         except BlockingIOError:
             return False
+        self._tap.data("to_device", data)
         if self._bytes_per_s is None:
             now_s = loop.time()
             self._act(self.personality.receive(data, now_s), now_s)
@@ -184,5 +189,6 @@ class PtyEndpoint:
     def _put(self, data: bytes) -> None:
         """A UART has nobody to wait for: what the reader's buffer cannot take is lost."""
         if self._master is not None:
+            self._tap.data("from_device", data)
             with contextlib.suppress(BlockingIOError):
                 os.write(self._master, data)

@@ -12,9 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from firmware_sim import certificates
 from firmware_sim import flash as flash_rules
 from firmware_sim.device import Device
 from firmware_sim.flash import Flash, Refusal
+from firmware_sim.keystore import KeystoreRefused
+from firmware_sim.messages import Action, Disconnect, Fetch, Publish, Reboot
 
 REBOOT_AFTER_S: Final = 0.25
 _REFUSALS: Final[Mapping[int, str]] = {
@@ -22,41 +25,6 @@ _REFUSALS: Final[Mapping[int, str]] = {
     flash_rules.NO_FREE_SLOT: "the running image is not confirmed yet",
     flash_rules.INVALID_HEADER: "not a whole MCUboot image",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """A message for the broker, `after_s` seconds from now."""
-
-    topic: str
-    payload: bytes
-    retain: bool = False
-    after_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """Download this; report with `downloading`, then `downloaded` or `download_failed`."""
-
-    url: str
-    max_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reboot:
-    """The device resets `after_s` seconds from now: drop the connection, call `boot`, connect."""
-
-    after_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnect:
-    """The connection breaks without a word (the broker sends the Will) for `for_s` seconds."""
-
-    for_s: float
-
-
-Action = Publish | Fetch | Reboot | Disconnect
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +66,9 @@ class MqttPersonality:
     def topic(self, leaf: str) -> str:
         return f"{self.settings.topic_prefix}/{self.device.identity.id}/{leaf}"
 
+    def topics(self) -> list[str]:
+        return [self.topic("cmd")]
+
     def presence(self, is_online: bool) -> Publish:
         """The retained presence; `presence(False)` is also the Will."""
         return Publish(self.topic("online"), b"true" if is_online else b"false", retain=True)
@@ -112,7 +83,7 @@ class MqttPersonality:
     def connected(self) -> list[Action]:
         return [self.presence(True), self._status("running", 100)]
 
-    def received(self, payload: bytes, now_s: float) -> list[Action]:
+    def received(self, topic: str, payload: bytes, now_s: float) -> list[Action]:
         """Answer one message of the command topic."""
         counters, faults = self.device.counters, self.device.faults
         counters.requests += 1
@@ -215,7 +186,10 @@ class MqttPersonality:
                 return {"echo": request.get("text", "")}
             case "read":
                 return self._read(str(request.get("point", "")), now_s)
+            case "pulse":
+                return {"pulses": self.device.pulse(str(request.get("tag", "")))}
             case "confirm":
+                self.device.experienced("confirm", {"version": self.device.version})
                 self._keep(flash_rules.set_state(self.device.flash, None, confirm=True))
                 return self._version()
             case "reboot":
@@ -229,7 +203,16 @@ class MqttPersonality:
                 follow_ups += self._start_update(request, command_id)
                 return {"accepted": True}
             case other:
+                answer = self._about_certificates(request)
+                if answer is not None:
+                    return answer
                 raise _Refused("unknown_command", f"no command {other!r}")
+
+    def _about_certificates(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
+        try:
+            return certificates.over_mqtt(self.device.keystore, request)
+        except KeystoreRefused as error:
+            raise _Refused("certificate", str(error)) from error
 
     def _version(self) -> dict[str, Any]:
         flash, identity = self.device.flash, self.device.identity

@@ -6,7 +6,7 @@ without a word, half a line costs the next frame, logs and banners share the lin
 
 import binascii
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,10 +21,24 @@ from contract.device.smp import (
     encode_frame,
     encode_message,
 )
+from contract.device.smp_certificates import GROUP as CERTIFICATES
 from contract.device.smp_frames import FIRST, FURTHER
 from firmware_sim import flash as flash_rules
+from firmware_sim import recovery, smp_images
+from firmware_sim.certificates import SmpCertificates
 from firmware_sim.device import Device
-from firmware_sim.flash import ZEPHYR_3_4, ZEPHYR_4_4, Chunk, Flash, Refusal, Rules, StoredImage
+from firmware_sim.faults import Unplug
+from firmware_sim.flash import (
+    ZEPHYR_3_4,
+    ZEPHYR_4_4,
+    Chunk,
+    Flash,
+    Refusal,
+    Rules,
+    Wanted,
+)
+from firmware_sim.keystore import KeystoreRefused
+from firmware_sim.line import Action, CutLine, Reboot, Send
 
 RESET_AFTER_S: Final = 0.25
 # A line leaves the receive pool when the work queue has run; without this pause a burst finds it
@@ -38,39 +52,15 @@ INVALID_VALUE: Final = 3
 _BAD_STATE: Final = frozenset({9, 27, 28, 32, 33})
 _INVALID: Final = frozenset({14, 19, 20, 21, 22, 23, 24, 25, 29, 30, 31})
 _OS_QUERY_UNKNOWN: Final = 3
-_SWAP_USING_MOVE: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Bytes for the line, `after_s` seconds from now."""
-
-    data: bytes
-    after_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Reboot:
-    """The device resets `after_s` seconds from now; `boot` is to be called then."""
-
-    after_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class CutLine:
-    """The line is gone, from now on for `for_s` seconds."""
-
-    for_s: float
-
-
-Action = Send | Reboot | CutLine
+_INTO_RECOVERY: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class SmpSettings:
     """How this device's firmware was configured. Sizes in bytes.
 
-    `rx_lines` is the receive pool of an unpaced line (None: any burst is taken).
+    `rx_lines` is the receive pool of an unpaced line (None: any burst is taken). `certificates`:
+    it has our management group.
     """
 
     zephyr: str = "4.4.0"
@@ -79,6 +69,7 @@ class SmpSettings:
     rx_lines: int | None = None
     turnaround_s: float = 0.002
     erase_s: float = 0.05
+    certificates: bool = True
 
     @property
     def is_3_4(self) -> bool:
@@ -112,12 +103,22 @@ class SmpPersonality:
         self._lines_out = 0
         self._replies = 0
         self._erasing_s = 0.0
+        self._uploading = 0
+        self._certificates = SmpCertificates(device.keystore)
+
+    @property
+    def unplugs(self) -> Sequence[Unplug]:
+        return self.device.faults.unplugs
+
+    def unplugged(self) -> None:
+        self.device.counters.unplugs += 1
 
     def boot(self, now_s: float) -> list[Action]:
         """Power on, or a reset: RAM is lost, the bootloader does its work, the banner is sent."""
         if self._started_s is None:
             self._started_s = now_s
         banner = self.device.boot()
+        self._certificates.boot()
         self._line.clear()
         self._packet = None
         self._in_pool.clear()
@@ -154,6 +155,10 @@ class SmpPersonality:
             return []
         return self._serve(message, now_s)
 
+    @property
+    def _buf_size(self) -> int:
+        return recovery.BUF_SIZE if self.device.in_recovery else self.settings.buf_size
+
     def _has_room(self, now_s: float) -> bool:
         if self.settings.rx_lines is None:
             return True
@@ -186,7 +191,7 @@ class SmpPersonality:
             self.device.counters.bad_crc += 1
             return None
         message = body[:-2]
-        if len(message) + 4 > self.settings.buf_size or len(message) < HEADER_SIZE:
+        if len(message) + 4 > self._buf_size or len(message) < HEADER_SIZE:
             self.device.counters.dropped += 1
             return None
         self.device.counters.frames += 1
@@ -207,8 +212,9 @@ class SmpPersonality:
             return []
         before = counters.chunks_received
         follow_ups: list[Action] = []
+        serve = self._recover if self.device.in_recovery else self._answer
         try:
-            answer = self._answer(header, payload, follow_ups)
+            answer = serve(header, payload, follow_ups)
         except _Refused as refused:
             answer = self._error(header, refused)
         if counters.chunks_received > before:
@@ -224,6 +230,29 @@ class SmpPersonality:
         unplug = self.device.faults.unplug_at_chunk(chunk)
         return [] if unplug is None else [CutLine(unplug.for_s)]
 
+    def _recover(
+        self, header: Header, payload: Mapping[str, Any], follow_ups: list[Action]
+    ) -> dict[str, Any]:
+        """What MCUboot serves itself: no flags in its list, and `rc` in each of its replies."""
+        match (header.group, header.op, header.command):
+            case (Group.OS, Op.WRITE, Command.OS_ECHO):
+                return {"r": str(payload.get("d", ""))}
+            case (Group.OS, Op.WRITE, Command.OS_RESET):
+                follow_ups.append(Reboot(RESET_AFTER_S))
+                return {"rc": 0}
+            case (Group.OS, Op.READ, Command.OS_PARAMS):
+                return {"buf_size": recovery.BUF_SIZE, "buf_count": recovery.BUF_COUNT}
+            case (Group.IMAGE, Op.READ, Command.IMAGE_STATE):
+                return {"images": smp_images.held(self.device.flash), "rc": 0}
+            case (Group.IMAGE, Op.WRITE, Command.IMAGE_UPLOAD):
+                if payload.get("image", 0) != 0:
+                    raise _Refused(INVALID_VALUE)
+                chunk = _chunk(payload)
+                self.device.flash, answer = recovery.receive(self.device.flash, chunk)
+                return {"rc": 0, **self._taken(chunk, answer)}
+            case _:
+                raise _Refused(NOT_SUPPORTED)
+
     def _answer(
         self, header: Header, payload: Mapping[str, Any], follow_ups: list[Action]
     ) -> dict[str, Any]:
@@ -231,53 +260,96 @@ class SmpPersonality:
             case (Group.OS, Op.WRITE | Op.READ, Command.OS_ECHO):
                 return {"r": str(payload.get("d", ""))}
             case (Group.OS, Op.WRITE, Command.OS_RESET):
+                if not self.settings.is_3_4:
+                    self.device.recovers_next = payload.get("boot_mode") == _INTO_RECOVERY
                 follow_ups.append(Reboot(RESET_AFTER_S))
                 return {}
             case (Group.OS, Op.READ, Command.OS_PARAMS):
                 return {"buf_size": self.settings.buf_size, "buf_count": self.settings.buf_count}
             case (Group.OS, Op.READ, Command.OS_BOOTLOADER_INFO) if not self.settings.is_3_4:
-                return _bootloader(payload)
+                mode = smp_images.bootloader_mode(payload.get("query", ""), self.device.flash.mode)
+                if mode is None:
+                    raise _Refused(_OS_QUERY_UNKNOWN, Group.OS)
+                return mode
             case (Group.IMAGE, Op.READ, Command.IMAGE_STATE):
-                return _state(self.device.flash)
+                return smp_images.state(self._all)
             case (Group.IMAGE, Op.WRITE, Command.IMAGE_STATE):
                 return self._set_state(payload)
             case (Group.IMAGE, Op.WRITE, Command.IMAGE_UPLOAD):
                 return self._upload(payload)
             case (Group.IMAGE, Op.WRITE, Command.IMAGE_ERASE):
-                self._keep(self._erased(payload))
+                self._keep(0, self._erased(payload))
                 return {}
             case (Group.IMAGE, Op.READ, Command.IMAGE_SLOT_INFO) if not self.settings.is_3_4:
-                size = self.device.flash.slot_size
-                slots = [{"slot": slot, "size": size} for slot in (0, 1)]
-                slots[1]["upload_image_id"] = 0
-                return {"images": [{"image": 0, "slots": slots, "max_image_size": size}]}
+                return {"images": [smp_images.room(n, flash) for n, flash in enumerate(self._all)]}
+            case (group, op, command) if group == CERTIFICATES and self.settings.certificates:
+                return self._about_certificates(op, command, payload)
             case _:
                 raise _Refused(NOT_SUPPORTED)
+
+    def _about_certificates(
+        self, op: int, command: int, payload: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        try:
+            answer = self._certificates.answer(op, command, payload)
+        except KeystoreRefused as error:
+            raise _Refused(error.rc, CERTIFICATES) from error
+        if answer is None:
+            raise _Refused(NOT_SUPPORTED)
+        return answer
+
+    @property
+    def _all(self) -> list[Flash]:
+        """The slots of all images, by their number."""
+        return [self.device.flash, *self.device.further]
 
     def _set_state(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         image_hash = payload.get("hash")
         if not isinstance(image_hash, bytes) or not image_hash:
             image_hash = None
         confirm = payload.get("confirm") is True
-        self._keep(flash_rules.set_state(self.device.flash, image_hash, confirm=confirm))
-        return _state(self.device.flash)
+        what = "confirm" if confirm else "test"
+        self.device.experienced(what, {"version": self.device.version})
+        image = self._image_of(image_hash)
+        flash = self._all[image]
+        if not flash.mode.has_test:
+            raise _Refused(NOT_SUPPORTED)
+        self._keep(image, flash_rules.set_state(flash, image_hash, confirm=confirm))
+        return smp_images.state(self._all)
+
+    def _image_of(self, image_hash: bytes | None) -> int:
+        """Which image has this hash in one of its slots; 0 if none has."""
+        for image, flash in enumerate(self._all):
+            if image_hash in {flash.running.hash, flash.other.hash if flash.other else None}:
+                return image if image_hash is not None else 0
+        return 0
 
     def _erased(self, payload: Mapping[str, Any]) -> Flash | Refusal:
-        slot = payload.get("slot", 1)
-        number = slot if isinstance(slot, int) else -1
+        slot = payload.get("slot")
+        number = slot if isinstance(slot, int | None) else -1
         return flash_rules.erase(self.device.flash, number, self.settings.rules)
 
-    def _keep(self, outcome: Flash | Refusal) -> None:
+    def _keep(self, image: int, outcome: Flash | Refusal) -> None:
         if isinstance(outcome, Refusal):
             raise _Refused(outcome.rc, Group.IMAGE)
-        self.device.flash = outcome
+        if image == 0:
+            self.device.flash = outcome
+        else:
+            self.device.further[image - 1] = outcome
 
     def _upload(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         chunk = _chunk(payload)
         if self.device.faults.refuse_upload is not None:
             raise _Refused(self.device.faults.refuse_upload, Group.IMAGE)
-        flash, answer = flash_rules.receive(self.device.flash, chunk, self.settings.rules)
-        self.device.flash = flash
+        # Only a first chunk names its image; there is one session for all of them.
+        if chunk.offset == 0:
+            self._uploading = _image_number(payload, len(self._all))
+        image = self._uploading
+        flash, answer = flash_rules.receive(self._all[image], chunk, self.settings.rules)
+        self._keep(image, flash)
+        return self._taken(chunk, answer)
+
+    def _taken(self, chunk: Chunk, answer: Wanted | Refusal) -> dict[str, Any]:
         if isinstance(answer, Refusal):
             raise _Refused(answer.rc, Group.IMAGE)
         counters = self.device.counters
@@ -351,39 +423,11 @@ def _chunk(payload: Mapping[str, Any]) -> Chunk:
             raise _Refused(INVALID_VALUE)
 
 
-def _bootloader(payload: Mapping[str, Any]) -> dict[str, Any]:
-    match payload.get("query", ""):
-        case "":
-            return {"bootloader": "MCUboot"}
-        case "mode":
-            return {"mode": _SWAP_USING_MOVE}
-        case _:
-            raise _Refused(_OS_QUERY_UNKNOWN, Group.OS)
-
-
-def _state(flash: Flash) -> dict[str, Any]:
-    """The state list; slots without a valid image are left out."""
-    pending = flash.swap is not flash_rules.Swap.NONE
-    running = _listed(0, flash.running) | {
-        "pending": False,
-        "confirmed": flash.is_confirmed,
-        "active": True,
-        "permanent": False,
-    }
-    if flash.other is None:
-        return {"images": [running], "splitStatus": 0}
-    other = _listed(1, flash.other) | {
-        "pending": pending,
-        "confirmed": not flash.is_confirmed,  # the way back of a test boot
-        "active": False,
-        "permanent": flash.swap is flash_rules.Swap.PERMANENT,
-    }
-    return {"images": [running, other], "splitStatus": 0}
-
-
-def _listed(slot: int, image: StoredImage) -> dict[str, Any]:
-    entry = {"image": 0, "slot": slot, "version": image.version}
-    return {**entry, "hash": image.hash, "bootable": True}
+def _image_number(payload: Mapping[str, Any], images: int) -> int:
+    image = payload.get("image", 0)
+    if not isinstance(image, int) or not 0 <= image < images:
+        raise _Refused(INVALID_VALUE)
+    return image
 
 
 def _general_code(rc: int) -> int:

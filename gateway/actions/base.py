@@ -9,11 +9,13 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from contract.messages import ArtifactRef
 from contract.steps import AfterRestart
 from gateway.domain.facts import Acknowledgment
+from gateway.domain.sql_values import Statement
 from gateway.drivers.base import (
     Answered,
     DeviceRequest,
     OnProgress,
     Refused,
+    StopWord,
 )
 from gateway.errors import StepInvalid
 from gateway.transports.base import MessageLink
@@ -88,11 +90,36 @@ class Mailer(Protocol):
         ...
 
 
+class Texter(Protocol):
+    """The way to a service that sends text messages."""
+
+    async def deliver(self, to: str, text: str, key: str) -> None:
+        """Raises StepInvalid (`sms_failed`) when the service does not take it."""
+        ...
+
+
+class QueryAsker(Protocol):
+    """The way to the databases that are configured."""
+
+    def is_read_only(self, name: str) -> bool:
+        """Raises StepInvalid (`database_unknown`)."""
+        ...
+
+    async def query(self, name: str, statement: Statement) -> dict[str, JsonValue]:
+        """Raises StepInvalid (`sql_failed`), or DeviceUnreachable when it may have happened."""
+        ...
+
+
 class Reach(Protocol):
     """What a step may touch."""
 
     @property
     def web(self) -> WebClient: ...
+
+    @property
+    def stop(self) -> StopWord:
+        """Tells of a cancel while the step is under way."""
+        ...
 
     @property
     def messages(self) -> MessageLink:
@@ -103,6 +130,14 @@ class Reach(Protocol):
     def mail(self) -> Mailer:
         """Raises StepInvalid where no mail server is configured."""
         ...
+
+    @property
+    def sms(self) -> Texter:
+        """Raises StepInvalid where no service for text messages is configured."""
+        ...
+
+    @property
+    def databases(self) -> QueryAsker: ...
 
     async def ask_cloud(self, call: Call) -> JsonValue:
         """Have the cloud do it, once; asked until it answers. Raises CallRefused."""
@@ -120,6 +155,17 @@ class Reach(Protocol):
         self, request: DeviceRequest, timeout_s: float, on_progress: OnProgress
     ) -> Answered | Refused:
         """Ask its driver, with its bus held. Raises DeviceUnreachable, ReplyGarbled."""
+        ...
+
+    async def claim(self, devices: Sequence[str]) -> None:
+        """Have these devices of the gateway for the attempt, until it ends; waits for them.
+
+        Raises StepInvalid (`unknown_device`).
+        """
+        ...
+
+    def member(self, device: str) -> "Reach":
+        """The same reach on a device that was claimed."""
         ...
 
     async def fetch(self, artifact: str, on_progress: OnProgress) -> FetchedArtifact:

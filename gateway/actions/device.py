@@ -1,5 +1,6 @@
-"""device.command, device.reset and device.wait: what every device can be asked to do."""
+"""device.command, read, write, reset, wait and delegate: what a device can be asked to do."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import assert_never
 
@@ -15,15 +16,20 @@ from gateway.actions.base import (
     StepOutcome,
     StepRefused,
     StepUnanswered,
+    stamp_of,
 )
+from gateway.domain.uploads import uploads_of
 from gateway.drivers.base import (
     Answered,
     Command,
+    Delegate,
     FirmwareState,
     Probe,
     ReadFirmware,
+    ReadPoints,
     Refused,
     Reset,
+    WritePoints,
 )
 from gateway.errors import DeviceUnreachable, ReplyGarbled, StepInvalid
 
@@ -52,6 +58,40 @@ class DeviceCommand:
         return _outcome(answer)
 
 
+class DeviceRead:
+    """Read named points, of a device whose driver has points."""
+
+    after_restart = AfterRestart.REPEAT
+
+    async def perform(self, call: Call, reach: Reach) -> StepOutcome:
+        given = call.parameters.get("points")
+        names = [given] if isinstance(given, str) else given
+        if not isinstance(names, list) or not names:
+            raise StepInvalid("device.read takes `points`: names of points")
+        request = ReadPoints(tuple(str(name) for name in names))
+        try:
+            return _outcome(await reach.ask_device(request, call.timeout_s, reach.progress))
+        except ReplyGarbled as error:
+            return StepUnanswered("reply_garbled", str(error))
+
+
+class DeviceWrite:
+    """Write named points, of a device whose driver has points."""
+
+    after_restart = AfterRestart.ASK
+
+    async def perform(self, call: Call, reach: Reach) -> StepOutcome:
+        values = call.parameters.get("values")
+        if not isinstance(values, Mapping) or not values:
+            raise StepInvalid("device.write takes `values`: an object of points and values")
+        request = WritePoints(values, resumed=call.resumed)
+        try:
+            return _outcome(await reach.ask_device(request, call.timeout_s, reach.progress))
+        except ReplyGarbled as error:
+            code = "interrupted" if call.resumed else "reply_garbled"
+            return StepUnanswered(code, str(error))
+
+
 class DeviceReset:
     """Restart the device, unless that would end the test boot of the image just uploaded.
 
@@ -63,7 +103,7 @@ class DeviceReset:
 
     async def perform(self, call: Call, reach: Reach) -> StepOutcome:
         is_forced = call.parameters.get("force") is True
-        uploaded = call.memory.get("image_hash")
+        uploaded = {each.image_hash for each in uploads_of(call.memory)} - {""}
         for _ in range(RESETS):
             if call.resumed or (uploaded and not is_forced):
                 state = await _read_if_possible(reach)
@@ -128,21 +168,43 @@ class DeviceWait:
         return True, ""
 
 
+class DeviceDelegate:
+    """Hand the device a job document that it runs itself; its end is the step's."""
+
+    after_restart = AfterRestart.RESUME
+
+    async def perform(self, call: Call, reach: Reach) -> StepOutcome:
+        until_s = asyncio.get_running_loop().time() + call.timeout_s
+        document = call.parameters.get("document")
+        if not isinstance(document, Mapping) or not document:
+            raise StepInvalid("device.delegate takes a `document`: an object, not empty")
+        stamp, limit = stamp_of(call), call.parameters.get("timeout")
+        request = Delegate(
+            task=stamp["task"],
+            attempt=int(stamp["attempt"] or 0),
+            step=call.step,
+            document=document,
+            until_s=until_s,
+            stop=reach.stop,
+            work_s=None if limit is None else _seconds(limit, 0, "device.delegate"),
+            resumed=call.resumed,
+        )
+        return _outcome(await reach.ask_device(request, call.timeout_s, reach.progress))
+
+
 def _outcome(answer: Answered | Refused) -> StepOutcome:
     match answer:
         case Answered():
             return StepDone(answer.result)
         case Refused():
-            return StepRefused(answer.code, answer.text)
+            return StepRefused(answer.code, answer.text, answer.result)
     assert_never(answer)
 
 
-def _is_on_test(state: FirmwareState | None, uploaded: JsonValue) -> bool:
-    """Whether the uploaded image runs and is not confirmed: a restart would take it away."""
-    active = None if state is None else state.active
-    if active is None or not uploaded:
-        return False
-    return active.image_hash == uploaded and not active.confirmed
+def _is_on_test(state: FirmwareState | None, uploaded: set[str]) -> bool:
+    """Whether an uploaded image runs and is not confirmed: a restart would take it away."""
+    images = () if state is None else state.images
+    return any(i.active and i.image_hash in uploaded and not i.confirmed for i in images)
 
 
 async def _read_if_possible(reach: Reach) -> FirmwareState | None:
@@ -153,17 +215,20 @@ async def _read_if_possible(reach: Reach) -> FirmwareState | None:
     return answer.firmware if isinstance(answer, Answered) else None
 
 
-def _seconds(value: JsonValue, default_s: float) -> float:
+def _seconds(value: JsonValue, default_s: float, uses: str = "device.wait") -> float:
     if value is None:
         return default_s
     try:
         return parse_duration(value).total_seconds()
     except ValueError as error:
-        raise StepInvalid(f"device.wait: {error}") from error
+        raise StepInvalid(f"{uses}: {error}") from error
 
 
 ACTIONS: dict[str, Action] = {
     "device.command": DeviceCommand(),
+    "device.read": DeviceRead(),
+    "device.write": DeviceWrite(),
     "device.reset": DeviceReset(),
     "device.wait": DeviceWait(),
+    "device.delegate": DeviceDelegate(),
 }

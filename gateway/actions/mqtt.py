@@ -18,7 +18,7 @@ from gateway.actions.base import (
     parsed,
     stamp_of,
 )
-from gateway.domain.profiles import payload_of
+from gateway.domain.profile_messages import payload_of
 from gateway.domain.seconds import seconds_of
 from gateway.errors import DeviceUnreachable, StepInvalid
 from gateway.transports.base import Message

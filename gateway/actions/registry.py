@@ -3,11 +3,22 @@
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.actions import device, firmware, fleet, flow, http, mqtt, notify
+from gateway.actions import (
+    certificate,
+    device,
+    firmware,
+    fleet,
+    flow,
+    http,
+    mqtt,
+    notify,
+    sql,
+)
 from gateway.actions.base import Action
 from gateway.errors import StepInvalid
 
 ACTIONS: Final[Mapping[str, Action]] = {
+    **certificate.ACTIONS,
     **device.ACTIONS,
     **firmware.ACTIONS,
     **fleet.ACTIONS,
@@ -15,6 +26,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     **http.ACTIONS,
     **mqtt.ACTIONS,
     **notify.ACTIONS,
+    **sql.ACTIONS,
 }
 # What the gateway's hello tells the cloud.
 VERBS: Final = tuple(sorted(ACTIONS))

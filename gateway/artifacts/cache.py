@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from contract.ids import Sha256
 from gateway.artifacts.download import OnBytes, digest_of
+from gateway.crash_points import reach
 from gateway.errors import StorageFull
 
 KEEP_FREE: Final = 32 << 20
@@ -37,7 +38,7 @@ class _Running:
 
 
 class ArtifactCache:
-    """`fetch` for steps, `hold` and `release` for tasks, `find` for the server.
+    """`fetch` for steps, `hold` and `release` for tasks, `find_held` for the server.
 
     `max_bytes` is exceeded only by what tasks hold at the same time. `keep_free` bytes of the
     disk are left to others.
@@ -77,9 +78,14 @@ class ArtifactCache:
         self._holders.pop(holder, None)
 
     def find(self, sha256: str) -> Path | None:
-        """A file that was verified in this process, for the server."""
+        """A file that was verified in this process."""
         path = self._folder / sha256
         return path if sha256 in self._verified and path.exists() else None
+
+    def find_held(self, sha256: str) -> Path | None:
+        """A file that a task has now: no device may fetch another."""
+        is_held = any(sha256 in held for held in self._holders.values())
+        return self.find(sha256) if is_held else None
 
     def size_bytes(self) -> int:
         return sum(size for _, size, _ in self._files())
@@ -131,7 +137,9 @@ class ArtifactCache:
                 for listener in list(running.listeners) if running else []:
                     listener(100 * count / size if size else 100, note)
 
+            reach("artifacts.before_fetch", sha256)
             await self._fetcher.fetch(sha256, size, self._folder / sha256, tell)
+            reach("artifacts.after_fetch", sha256)
             self._verified.add(sha256)
         finally:
             running = self._running.get(sha256)

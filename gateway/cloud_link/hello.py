@@ -13,14 +13,14 @@ from contract.messages import (
     TaskMark,
 )
 
-# For the fields beside the lists, and the verbs of the first page.
+# For the fields beside the lists, and verbs and deployed profiles in the first page.
 HEAD_BYTES: Final = 48 * 1024
 
 
 def pages(
     head: Hello, devices: Sequence[InventoryDevice], marks: Sequence[TaskMark]
 ) -> list[Hello]:
-    """Numbered pages, each within MAX_MESSAGE_BYTES as JSON; the verbs stand in the first."""
+    """Numbered pages, each within MAX_MESSAGE_BYTES as JSON; the first has verbs and profiles."""
     room = MAX_MESSAGE_BYTES - HEAD_BYTES
     contents = [
         *(("devices", part) for part in _parts(devices, MAX_DEVICES_A_PAGE, room)),
@@ -33,6 +33,7 @@ def pages(
                 "page": number,
                 "pages": len(contents),
                 "verbs": head.verbs if number == 1 else [],
+                "profiles": head.profiles if number == 1 else None,
                 name: part,
             }
         )

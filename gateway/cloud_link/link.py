@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from contract.messages import Hello, InventoryDevice, digest_of
+from contract.admission import key_of, proof_of
+from contract.messages import HeldProfile, Hello, InventoryDevice, digest_of
 from contract.topics import Kind
 from gateway.cloud_link.calls import Calls
 from gateway.cloud_link.hello import pages
@@ -13,9 +14,10 @@ from gateway.cloud_link.sender import Sender
 from gateway.cloud_link.wire import Connection, Connector, LinkState
 from gateway.domain.backoff import backoff_ms, jittered_ms
 from gateway.domain.facts import Instant
-from gateway.errors import CloudRefused, CloudUnreachable
-from gateway.journal import tasks
+from gateway.errors import CloudRefused, CloudUnreachable, StorageFull
+from gateway.journal import meta, tasks
 from gateway.journal.database import Database
+from gateway.journal.meta import Marks
 from gateway.logs import Log
 
 FIRST_DELAY_MS: Final = 500
@@ -28,7 +30,10 @@ log = Log()
 
 
 class CloudLink:
-    """Runs until cancelled. `chance` gives numbers from 0 to 1, `new_nonce` words never used."""
+    """Runs until cancelled. `chance` gives numbers from 0 to 1, `new_nonce` words never used.
+
+    `token` is proven with every hello, and never sent.
+    """
 
     def __init__(
         self,
@@ -44,7 +49,10 @@ class CloudLink:
         clock: Callable[[], Instant],
         chance: Callable[[], float],
         new_nonce: Callable[[], str],
+        profiles: Callable[[], list[HeldProfile]] | None = None,
+        token: str | None = None,
     ) -> None:
+        self._profiles = profiles
         self._connector = connector
         self._journal = journal
         self._state = state
@@ -57,6 +65,7 @@ class CloudLink:
         self._clock = clock
         self._chance = chance
         self._new_nonce = new_nonce
+        self._key = None if token is None else key_of(token)
         self._was_connected = False
 
     async def run(self) -> None:
@@ -71,6 +80,8 @@ class CloudLink:
             except* CloudRefused as refusal:
                 refused = str(_first(refusal))
                 base = REFUSED_DELAY_MS
+            except* StorageFull as failed:
+                log.error("cloud link waits for the disk", why=str(_first(failed)))
             if refused:
                 self._state.alarm = refused
                 if not self._was_connected:
@@ -95,6 +106,8 @@ class CloudLink:
     async def _receive(self, connection: Connection) -> None:
         async for kind, payload in connection.messages():
             await self._receiver.take(kind, payload)
+            if self._state.refused is not None:
+                raise CloudRefused(self._state.alarm or self._state.refused)
         raise CloudUnreachable("the connection has ended")
 
     async def _greet(self, connection: Connection) -> None:
@@ -121,6 +134,7 @@ class CloudLink:
         self._state.nonce = nonce
         tries = 0
         while not self._state.opened.is_set():
+            self._state.asked_at = self._clock().mono
             for page in said:
                 await connection.publish(Kind.HELLO, self._state.seal(page))
             tries += 1
@@ -134,18 +148,31 @@ class CloudLink:
     async def _pages(self, nonce: str) -> list[Hello]:
         marks = await self._journal.run_unsynced(tasks.marks)
         open_marks = await self._journal.run_unsynced(tasks.marks, True)
+        kept = await self._marks()
+        journal, instance = self._state.journal, self._state.instance
         head = Hello(
             nonce=nonce,
             page=1,
             pages=1,
-            journal=self._state.journal,
-            instance=self._state.instance,
+            journal=journal,
+            instance=instance,
+            mark=kept.mark,
+            last_mark=kept.last,
+            proof=proof_of(self._key, nonce, journal, instance) if self._key else "",
             digest=digest_of(open_marks),
             version=self._version,
             verbs=self._verbs,
             time=self._clock().wall,
+            profiles=None if self._profiles is None else self._profiles(),
         )
         return pages(head, list(self._inventory()), marks)
+
+    async def _marks(self) -> Marks:
+        try:
+            return await self._journal.run(meta.next_mark, self._new_nonce())
+        except StorageFull:
+            # Nothing could be kept, so nothing is said that a copy would not know.
+            return Marks("", "")
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

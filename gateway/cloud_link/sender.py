@@ -11,12 +11,13 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from contract.messages import MAX_BATCH, Receipt, Report, digest_of
+from contract.messages import MAX_BATCH, HeldProfiles, Receipt, Report, digest_of
 from contract.topics import Kind
 from gateway.cloud_link.wire import Connection, LinkState
 from gateway.domain.backoff import backoff_ms
 from gateway.domain.retention import Kind as LineKind
 from gateway.domain.retention import Stream
+from gateway.errors import StorageFull
 from gateway.journal import outbox, tasks
 from gateway.journal.database import Database, Rows
 from gateway.journal.tasks import Unsent
@@ -28,9 +29,13 @@ LONGEST_RESEND_MS: Final = 160_000
 HEAD_BYTES: Final = 4_096
 LINES_A_MESSAGE: Final = 500
 BACKLOG_EVERY_MS: Final = 250
+DEFAULT_BACKLOG_PER_S: Final = 500
+# What goes along with results is taken in one transaction with them, and must not hold them up.
+ALONG_WITH_RESULTS: Final = 50
 SILENCES_TO_GREET: Final = 3
 
 log = Log()
+Lines = list[tuple[int, str]]
 
 
 @dataclass
@@ -48,8 +53,8 @@ class Batch:
 
     items: list[Unsent]
     stream: Stream
-    logs: list[tuple[int, str]]
-    states: list[tuple[int, str]]
+    logs: Lines
+    states: Lines
     dropped: dict[str, int]
     digest: str | None
 
@@ -59,7 +64,11 @@ class Batch:
 
 
 class Sender:
-    """One loop for each connection. `mono` gives milliseconds; `health` what a heartbeat tells."""
+    """One loop for each connection. `mono` gives milliseconds; `health` what a heartbeat tells.
+
+    `wall` is the clock that samples have their times by. Of those in the backlog `backlog_per_s`
+    go in a second.
+    """
 
     def __init__(
         self,
@@ -67,7 +76,12 @@ class Sender:
         state: LinkState,
         mono: Callable[[], int],
         health: Callable[[], dict[str, JsonValue]],
+        wall: Callable[[], int] = lambda: 0,
+        backlog_per_s: int = DEFAULT_BACKLOG_PER_S,
     ) -> None:
+        self._wall = wall
+        self._backlog_per_s = backlog_per_s
+        self._backlog_ms = min(BACKLOG_EVERY_MS, LINES_A_MESSAGE * 1000 // backlog_per_s)
         self._journal = journal
         self._state = state
         self._mono = mono
@@ -81,6 +95,8 @@ class Sender:
         self._last_sent = 0
         self._last_backlog = 0
         self._has_backlog = False
+        self._profiles: HeldProfiles | None = None
+        self._must_tell = False
         self.sent = 0
 
     def wake(self, urgent: bool) -> None:
@@ -88,6 +104,16 @@ class Sender:
         self._wake.set()
         if urgent:
             self._urgent.set()
+
+    def say_health(self) -> None:
+        """Something is wrong, or right again: tell it before the next heartbeat is due."""
+        self._must_tell = True
+        self.wake(urgent=True)
+
+    def say_profiles(self, held: HeldProfiles) -> None:
+        """Answer a set of wanted profiles; the cloud asks again for an answer that is lost."""
+        self._profiles = held
+        self.wake(urgent=True)
 
     def forget_flights(self) -> None:
         """A new session: whatever was under way is sent again."""
@@ -138,7 +164,7 @@ class Sender:
             due = min(due, flight.sent_at + self._resend_after())
         for _, until in self._held_off.values():
             due = min(due, until)
-        return min(max(due - now, 10), BACKLOG_EVERY_MS if self._has_backlog else 60_000)
+        return min(max(due - now, 10), self._backlog_ms if self._has_backlog else 60_000)
 
     def _resend_after(self) -> int:
         return backoff_ms(self._silences + 1, RESEND_MS, LONGEST_RESEND_MS)
@@ -148,18 +174,28 @@ class Sender:
         if self._state.session is None:
             return False
         now = self._mono()
+        if self._profiles is not None:
+            said, self._profiles = self._profiles, None
+            await connection.publish(Kind.REPORT, self._state.seal(Report(profiles=said)))
         self._give_up_silent(now)
         is_free = len(self._in_flight) < self._state.limits.max_unreceipted
-        batch = await self._journal.run_unsynced(self._pick, now) if is_free else None
+        batch = await self._picked(now) if is_free else None
         if batch is not None and not batch.is_empty:
             await self._send_batch(connection, batch, now)
             return True
-        if now - self._last_sent >= self._state.limits.heartbeat:
-            digest = batch.digest if batch else None
-            beat = Report(digest=digest, health=self._health())
+        if self._must_tell or now - self._last_sent >= self._state.limits.heartbeat:
+            self._must_tell = False
+            digest, dropped = (batch.digest, batch.dropped) if batch else (None, {})
+            beat = Report(digest=digest, health=self._health(), dropped=dropped)
             await connection.publish(Kind.REPORT, self._state.seal(beat))
             self._last_sent = now
         return False
+
+    async def _picked(self, now: int) -> Batch | None:
+        try:
+            return await self._journal.run_unsynced(self._pick, now)
+        except StorageFull:
+            return None  # a disk that cannot be read is told of all the same
 
     async def _send_batch(self, connection: Connection, batch: Batch, now: int) -> None:
         self._message += 1
@@ -171,6 +207,7 @@ class Sender:
         self._in_flight[self._message] = flight
         head = Report(
             message=self._message,
+            time=self._wall() if batch.states else 0,
             stream=batch.stream,
             dropped=batch.dropped,
             health=self._health() if now - self._last_sent > RESEND_MS else {},
@@ -216,17 +253,39 @@ class Sender:
             items.append(item)
         busy = {place for flight in self._in_flight.values() for place in flight.places}
         stream: Stream = "live"
-        logs, states = self._lines(db, stream, busy, room)
-        if not (items or logs or states):
-            stream = "backlog"
-            self._has_backlog = self._holds_backlog(db)
-            if self._has_backlog and now - self._last_backlog >= BACKLOG_EVERY_MS:
-                logs, states = self._lines(db, stream, busy, room)
-                self._last_backlog = now
+        logs: Lines = []
+        states: Lines = []
+        if items:
+            logs, states = self._lines(db, stream, busy, room, ALONG_WITH_RESULTS)
+        elif self._has_slot_for_lines:
+            logs, states = self._lines(db, stream, busy, room)
+            if not (logs or states):
+                stream = "backlog"
+                logs, states = self._backlog(db, busy, room, now)
         digest = None
         if is_settled and now - self._last_sent >= self._state.limits.heartbeat:
             digest = digest_of(tasks.marks(db, open_only=True))
         return Batch(items, stream, logs, states, outbox.dropped(db), digest)
+
+    @property
+    def _has_slot_for_lines(self) -> bool:
+        """One of several slots stays free of mere lines, for results that come meanwhile."""
+        of_lines = sum(not flight.items for flight in self._in_flight.values())
+        return of_lines < max(self._state.limits.max_unreceipted - 1, 1)
+
+    def _backlog(
+        self, db: Rows, busy: set[tuple[Stream, LineKind]], room: int, now: int
+    ) -> tuple[Lines, Lines]:
+        """The next of the backlog, so many as its rate allows since the last ones."""
+        self._has_backlog = self._holds_backlog(db)
+        since = min(now - self._last_backlog, BACKLOG_EVERY_MS)
+        if not self._has_backlog or since < self._backlog_ms:
+            return [], []
+        allowed = min(max(since * self._backlog_per_s // 1000, 1), LINES_A_MESSAGE)
+        found = self._lines(db, "backlog", busy, room, states=allowed)
+        if any(found):
+            self._last_backlog = now
+        return found
 
     def _holds_backlog(self, db: Rows) -> bool:
         return bool(
@@ -234,16 +293,23 @@ class Sender:
         )
 
     def _lines(
-        self, db: Rows, stream: Stream, busy: set[tuple[Stream, LineKind]], room: int
-    ) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
-        logs: list[tuple[int, str]] = []
-        states: list[tuple[int, str]] = []
+        self,
+        db: Rows,
+        stream: Stream,
+        busy: set[tuple[Stream, LineKind]],
+        room: int,
+        most: int = LINES_A_MESSAGE,
+        states: int = LINES_A_MESSAGE,
+    ) -> tuple[Lines, Lines]:
+        """The next log lines of a stream, and the next samples, with whatever room they leave."""
+        logs: Lines = []
+        samples: Lines = []
         if room > 8_192 and (stream, "logs") not in busy:
-            logs = outbox.first(db, stream, "logs", LINES_A_MESSAGE, room)
+            logs = outbox.first(db, stream, "logs", most, room)
             room -= sum(len(line.encode()) + 1 for _, line in logs)
         if room > 8_192 and (stream, "states") not in busy:
-            states = outbox.first(db, stream, "states", LINES_A_MESSAGE, room)
-        return logs, states
+            samples = outbox.first(db, stream, "states", min(most, states), room)
+        return logs, samples
 
     def _flying(self) -> dict[tuple[str, int], int]:
         flying: dict[tuple[str, int], int] = {}

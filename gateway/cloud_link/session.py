@@ -14,6 +14,7 @@ from aiomqtt import ProtocolVersion
 
 from contract.messages import Presence, encode
 from contract.topics import Address, Kind, TopicInvalid, parse
+from gateway.crash_points import reach
 from gateway.errors import CloudRefused, CloudUnreachable
 from gateway.logs import Log
 
@@ -63,10 +64,12 @@ class MqttConnection:
         self._address = address
 
     async def publish(self, kind: Kind, payload: bytes) -> None:
+        reach("cloud_link.before_publish", kind)
         try:
             await self._client.publish(self._address.topic(kind), payload, qos=1)
         except aiomqtt.MqttError as error:
             raise CloudUnreachable(f"cannot publish: {error}") from error
+        reach("cloud_link.after_publish", kind)
 
     async def messages(self) -> AsyncIterator[tuple[Kind, bytes]]:
         try:

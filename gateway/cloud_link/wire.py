@@ -42,7 +42,8 @@ class LinkState:
     """How the link stands; the one place that stamps what goes out and checks what comes in.
 
     `alarm` is why the broker or the cloud refuses us, for people; `dropped` counts messages that
-    were not taken, by reason.
+    were not taken, by reason. `asked_at` is when a hello was last said, by the monotonic
+    clock. `refused` is the cloud's code for not letting us in, until it does.
     """
 
     address: Address
@@ -52,8 +53,10 @@ class LinkState:
     session: str | None = None
     limits: Limits = field(default_factory=Limits)
     conflict: bool = False
+    refused: str | None = None
     alarm: str | None = None
     nonce: str | None = None
+    asked_at: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     hello_within: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
@@ -63,7 +66,7 @@ class LinkState:
 
     @property
     def may_begin_work(self) -> bool:
-        return not self.conflict
+        return not self.conflict and self.refused is None
 
     def go_offline(self) -> None:
         self.status = "offline"
@@ -83,6 +86,7 @@ class LinkState:
             self.dropped["welcome for another journal"] += 1
             return False
         self.limits = welcome.limits
+        self.refused = None
         self.conflict = welcome.conflict
         is_new = self.session != welcome.session
         if is_new:
@@ -91,6 +95,15 @@ class LinkState:
         self.status = "in_session"
         self.opened.set()
         return is_new
+
+    def is_refused(self, welcome: Welcome) -> bool:
+        """Whether this is the end of our session, or the answer to our hello; not another's."""
+        ours = welcome.nonce == self.nonce if welcome.nonce else welcome.session == self.session
+        is_ours = ours and (self.nonce if welcome.nonce else self.session) is not None
+        if is_ours:
+            self.refused = welcome.refused
+            self.close_session()
+        return is_ours
 
     def seal(self, message: Message) -> bytes:
         """The bytes of a message, stamped with our session and its next counter."""

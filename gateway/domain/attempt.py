@@ -11,6 +11,7 @@ from typing import Any, Final, assert_never
 from pydantic import JsonValue
 
 from contract.lifecycle import STEP_ENDS, StepStatus, TaskStatus
+from contract.masking import masked
 from contract.messages import Failure, OfferedStep
 from contract.template_dialect import TemplateError, is_true, render
 from gateway.domain.attempt_state import Attempt, StepState, progress_of, scope_of, with_changes
@@ -18,6 +19,7 @@ from gateway.domain.backoff import backoff_ms
 from gateway.domain.facts import (
     Acknowledged,
     Acknowledgment,
+    AskToStop,
     Begin,
     CancelAsked,
     CancelMode,
@@ -42,13 +44,14 @@ from gateway.domain.facts import (
     Unanswered,
     WaitUntil,
 )
-from gateway.domain.masking import mask_fields
+from gateway.domain.masking import mask, mask_fields
 from gateway.domain.parameters import rendered
 from gateway.domain.plain_json import MAX_RESULT_BYTES, cut, plain, plain_text
 
 CRASHES_ALLOWED: Final = 3
 CLEANUP_MS: Final = 60_000  # for an `always` or `on_failure` step without a timeout of its own
 LONGEST_RETRY_MS: Final = 3_600_000
+MAX_INPUT_BYTES: Final = 4 * 1024
 LINE_FIRST_MS: Final = 500
 LINE_LONGEST_MS: Final = 10_000
 PROGRESS_EVERY_MS: Final = 2_000
@@ -145,6 +148,9 @@ class _Turn:
         if booted != fact.boot:
             skipped = attempt.revision + UNSYNCED_REVISIONS
             self._set(revision=skipped)
+            # Between two starts only the wall clock tells; it may be wrong, but not for longer.
+            left = min(max(attempt.start_by_at - self._now.wall, 0), attempt.offer.start_by)
+            self._note(start_by_mono=self._now.mono + left)
         if attempt.current is None:
             if attempt.begun and not attempt.is_awaiting:  # stopped between two steps
                 self._proceed()
@@ -265,8 +271,8 @@ class _Turn:
             failure = self._current.failure or _failure("interrupted", "cancelled")
             self._step_failed(failure.code, failure.text)
             self._proceed()
-        elif mode == "force":
-            self.effects.append(Interrupt())
+        else:
+            self.effects.append(Interrupt() if mode == "force" else AskToStop())
 
     # -- going on
 
@@ -372,7 +378,7 @@ class _Turn:
         except TemplateError as error:
             self._step_failed("template_failed", str(error))
             return
-        self._step(begins=self._current.begins + 1)
+        self._step(begins=self._current.begins + 1, **self._shown_input(parameters))
         self._note(performing=True)
         self.effects.append(
             Perform(
@@ -386,6 +392,17 @@ class _Turn:
                 key=key,
             )
         )
+
+    def _shown_input(self, parameters: Mapping[str, JsonValue]) -> dict[str, Any]:
+        """What the step was given, as people may see it; nothing if it is what the job says."""
+        if parameters == self._offered.with_:
+            return {}
+        offer, secrets = self._attempt.offer, self._attempt.body.secrets
+        if offer.acknowledgment_token:
+            secrets = {**secrets, "": offer.acknowledgment_token}
+        shown = masked(mask(plain(parameters), secrets), is_written=False)
+        value, truncated = cut(shown, MAX_INPUT_BYTES)
+        return {"input": value, "input_truncated": truncated}
 
     def _try_failed(self, code: str, text: str) -> None:
         step, policy = self._current, self._offered.retry
@@ -479,7 +496,7 @@ class _Turn:
         self._say(level, f"attempt {status}", {"code": code} if code else {})
 
     def _hand_back_if_late(self) -> bool:
-        if self._now.wall < self._attempt.start_by_at:
+        if self._attempt.late_in(self._now) > 0:
             return False
         self._hand_back("start_by has passed")
         return True

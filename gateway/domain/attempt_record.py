@@ -64,6 +64,8 @@ def snapshot_of(attempt: Attempt) -> TaskSnapshot:
             result=state.result if keep else None,
             truncated=state.truncated and keep,
             note=state.note,
+            input=state.input,
+            input_truncated=state.input_truncated,
         )
         for step, state in zip(attempt.body.steps, attempt.steps, strict=True)
     ]
@@ -112,7 +114,9 @@ def _bounded(snapshot: TaskSnapshot) -> TaskSnapshot:
         limit //= 2
     if _size(snapshot) > SNAPSHOT_LIMIT:
         bare = [
-            step.model_copy(update={"result": None, "note": "", "failure": _short(step)})
+            step.model_copy(
+                update={"result": None, "input": None, "note": "", "failure": _short(step)}
+            )
             for step in snapshot.steps
         ]
         snapshot = snapshot.model_copy(update={"steps": bare, "result": None, "truncated": True})
@@ -127,6 +131,8 @@ def _with_results_cut(snapshot: TaskSnapshot, limit: int) -> TaskSnapshot:
     for step in snapshot.steps:
         result, was_cut = cut(step.result, limit)
         changes: dict[str, Any] = {"result": result, "truncated": True} if was_cut else {}
+        given, was_cut = cut(step.input, limit // 4)
+        changes |= {"input": given, "input_truncated": True} if was_cut else {}
         steps.append(step.model_copy(update=changes) if changes else step)
     result, _ = cut(snapshot.result, limit)
     handed_on, _ = cut(snapshot.accumulator, limit)
@@ -156,5 +162,5 @@ def _roughly(snapshot: TaskSnapshot) -> int:
     total = 1024 + size_of(snapshot.result) + size_of(snapshot.accumulator)
     for step in snapshot.steps:
         texts = len(step.note) + (len(step.failure.text) if step.failure else 0)
-        total += 512 + 6 * texts + size_of(step.result)
+        total += 512 + 6 * texts + size_of(step.result) + size_of(step.input)
     return total

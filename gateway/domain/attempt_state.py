@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import JsonValue
 
 from contract.lifecycle import TASK_ENDS, StepStatus, TaskStatus
 from contract.messages import Failure, JobBody, OfferedStep, OfferedTask
 from gateway.domain.facts import Acknowledgment, CancelMode, Instant
+
+# The third end is blamed on the step: before it, each must have been under way alone.
+SUSPECT_BEGINS: Final = 2
 
 T = TypeVar("T", "StepState", "Attempt")
 
@@ -40,12 +43,16 @@ class StepState:
     result: JsonValue = None
     truncated: bool = False
     note: str = ""
+    input: JsonValue = None
+    input_truncated: bool = False
 
 
 @dataclass(frozen=True)
 class Attempt:
     """An attempt whole. What follows `memory` is forgotten when the process ends.
 
+    `start_by_mono` is when it is handed back if it has not begun, by the monotonic clock of `boot`;
+    `start_by_at` is the same by the wall clock, for the next one.
     `outcome` is how it will end, once known, while cleaning up; `performing` says that a step's
     outcome is awaited, and is false while it waits to be tried again.
     """
@@ -56,6 +63,7 @@ class Attempt:
     steps: tuple[StepState, ...]
     start_by_at: int
     boot: int
+    start_by_mono: int | None = None
     revision: int = 1
     unsynced: int = 0
     begun: bool = False
@@ -89,6 +97,18 @@ class Attempt:
         """Its steps are done; whoever acknowledges it has the word, and no worker."""
         return self.status is TaskStatus.AWAITING
 
+    def late_in(self, now: Instant) -> int:
+        """How many ms are left until it is handed back, if it has not begun."""
+        if self.start_by_mono is not None:
+            return self.start_by_mono - now.mono
+        return self.start_by_at - now.wall
+
+    @property
+    def is_suspect(self) -> bool:
+        """Twice or more the process has ended in its step, and perhaps because of it."""
+        step = None if self.current is None else self.steps[self.current]
+        return step is not None and not step.retrying and step.begins >= SUSPECT_BEGINS
+
     @property
     def first_step(self) -> OfferedStep | None:
         return next((step for step in self.body.steps if not step.on_failure), None)
@@ -102,6 +122,7 @@ def accept(offer: OfferedTask, body: JobBody, boot: int, now: Instant) -> Attemp
         status=TaskStatus.ACCEPTED,
         steps=(StepState(),) * len(body.steps),
         start_by_at=now.wall + offer.start_by,
+        start_by_mono=now.mono + offer.start_by,
         boot=boot,
     )
 
@@ -142,23 +163,35 @@ def scope_of(attempt: Attempt) -> dict[str, JsonValue]:
         }
         for step, state in zip(body.steps, attempt.steps, strict=True)
     }
+    # A task of several targets has no target: what asks for it is told the names there are.
+    about: dict[str, JsonValue] = {"target": offer.target}
+    if offer.targets:
+        about = {"targets": list[JsonValue](offer.targets)}
     return {
+        **about,
         "ctx": body.context,
         "secrets": dict(body.secrets),
-        "target": offer.target,
         "device": dict(attempt.device),
         "gateway": dict(attempt.gateway),
-        "run": {"id": body.run, "job": body.job, "name": body.name, "type": body.type},
+        "run": {
+            **offer.run_facts,
+            "id": body.run,
+            "job": body.job,
+            "name": body.name,
+            "type": body.type,
+        },
         "task": {
             "id": offer.task,
             "attempt": offer.attempt,
+            "index": offer.ordinal,
             "ordinal": offer.ordinal,
+            "is_retry": offer.tries > 0,
             "tries": offer.tries,
             "acknowledgment_token": offer.acknowledgment_token,
         },
         "steps": steps,
         "accumulator": offer.accumulator,
-        "item": {"target": offer.target, "parameters": offer.parameters},
+        "item": {**about, "parameters": offer.parameters},
         "parameters": offer.parameters,
     }
 

@@ -182,6 +182,11 @@ class Interrupt:
 
 
 @dataclass(frozen=True)
+class AskToStop:
+    """Tell the step that is being performed of a cancel: it may end by itself, or go on."""
+
+
+@dataclass(frozen=True)
 class Say:
     """A line of the task's log, kept in the same commit as the attempt."""
 
@@ -190,4 +195,4 @@ class Say:
     data: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
-Effect = Perform | WaitUntil | Interrupt | Say
+Effect = Perform | WaitUntil | Interrupt | AskToStop | Say

@@ -1,26 +1,25 @@
 """What a profile says of one MQTT device family: topics, commands, and which reply answers which.
 
 A profile is YAML. Texts in it may hold `{{ }}`; keys that take an expression (`match`, `ok`, ...)
-hold it bare. Everything here is pure: messages come in, meanings go out.
+hold it bare. What messages mean by it is in `profile_messages`.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PrivateAttr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    model_validator,
+)
 
 from contract.durations import Duration
-from contract.template_dialect import (
-    TemplateError,
-    check,
-    check_expression,
-    check_value,
-    evaluate,
-    is_true,
-    render,
-)
+from contract.template_dialect import check, check_expression, check_value, render
 
 Scope = Mapping[str, JsonValue]
 
@@ -44,7 +43,33 @@ Template = Annotated[str, AfterValidator(_template), Field(max_length=4096)]
 Expression = Annotated[str, AfterValidator(_expression), Field(max_length=4096)]
 Value = Annotated[JsonValue, AfterValidator(_value)]
 
+PointName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+
 ANY_COMMAND: Final = "*"
+
+
+def matches(wanted: str, topic: str) -> bool:
+    """Whether a topic is one of a filter's: MQTT 3.1.1, 4.7.1."""
+    if wanted == topic:
+        return True
+    if "+" not in wanted and "#" not in wanted:
+        return False
+    wants, has = wanted.split("/"), topic.split("/")
+    for place, want in enumerate(wants):
+        if want == "#":
+            return True
+        if place >= len(has) or want not in ("+", has[place]):
+            return False
+    return len(wants) == len(has)
+
+
+def _covers(wide: str, narrow: str) -> bool:
+    """Whether a filter matches all that another one does."""
+    return matches(wide, narrow) and (wide.endswith("#") or not narrow.endswith("#"))
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
 
 
 class Section(BaseModel):
@@ -54,11 +79,13 @@ class Section(BaseModel):
 class Reply(Section):
     """Which message is the answer, and what it says. Expressions see `payload` and `topic`."""
 
-    topic: Template = Field(description="topic filter the device answers on")
+    topic: Template = Field(
+        description="topic filter the device answers on; `+` stands for one level, `#` for the rest"
+    )
     match: Expression | None = Field(
         default=None,
         description="true for the answer to this request; without it any message on the topic is, "
-        "and the device is asked one thing at a time",
+        "and after one that went unanswered the next waits for the late reply",
     )
     ok: Expression = Field(default="true", description="true where the device did it")
     result: Expression = Field(default="payload", description="the command's result")
@@ -69,8 +96,9 @@ class Reply(Section):
 class Exchange(Section):
     """A message to the device and, where the device answers, its reply.
 
-    Texts see `device`, `vars`, `request` (a fresh id), `command`, `parameters`, and in firmware
-    verbs `firmware`. What is left out is taken from the profile's `exchange`.
+    Texts see `device`, `vars`, `request` (a fresh id), `request_number` (the same as a number),
+    `command`, `parameters`, in firmware verbs `firmware`, in a point's write `value`. What is left
+    out is taken from the profile's `exchange`.
     """
 
     topic: Template | None = Field(default=None, description="topic of the request")
@@ -86,18 +114,59 @@ class Exchange(Section):
     )
 
 
+class SetPoints(Section):
+    """A command that writes points: done when they read what they were set to."""
+
+    set: dict[PointName, Value] = Field(min_length=1, description="texts see `parameters`")
+
+
 class Presence(Section):
     """How the device's being there is known: a retained message, also the Will."""
 
     topic: Template
     online: Expression = Field(default="payload == true", description="true while it is there")
+    by_talking: bool = Field(
+        default=True, description="other messages of its topics say that it is there, too"
+    )
 
 
-class Read(Section):
-    """How versions are read. Expressions see `result`, the result of `ask`."""
+class Heard(Section):
+    """A value: the result of `ask`, or what the device itself says on `topic`.
 
-    ask: Exchange
+    With both, asking makes it speak: `ask` has no reply of its own then. What was heard counts
+    until the device is offline.
+    """
+
+    ask: Exchange | None = None
+    topic: Template | None = Field(default=None, description="one topic, without wildcards")
+    match: Expression = Field(default="true", description="true for messages that tell it")
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if self.ask is None and self.topic is None:
+            raise ValueError("give `ask`, `topic`, or both")
+        return self
+
+
+class Point(Heard):
+    """One value of a device by name. `value` sees `result`: the reply, or the message heard.
+
+    A write has succeeded when the point then reads what was written.
+    """
+
+    value: Expression = "result"
+    write: Exchange | None = Field(default=None, description="sees `value`, what is written")
+    unit: str = Field(default="", max_length=32, description="for people")
+    description: str = Field(default="", max_length=500)
+
+
+class Read(Heard):
+    """How versions are read. Expressions see `result`: the reply, or the message heard."""
+
     version: Expression = "result.version"
+    may_be_unknown: bool = Field(
+        default=False, description="it says its version only at times, and takes images before"
+    )
     hash: Expression | None = Field(default=None, description="hash of the running image, hex")
     confirmed: Expression = Field(default="true", description="true where it is kept for good")
     pending: Expression | None = Field(
@@ -120,11 +189,32 @@ class Progress(Section):
     text: Expression | None = None
 
 
-class Upload(Section):
-    """Firmware by URL: the device fetches it itself."""
+class Chunks(Section):
+    """The device asks for the file piece by piece. Expressions see `topic` and `payload`."""
 
+    topic: Template = Field(description="topic filter of its questions")
+    number: Expression = Field(description="which piece it asks for, from 0")
+    size: Expression = Field(description="bytes of a piece")
+    reply: Template = Field(description="topic of the piece; sees `topic` too")
+
+
+class Upload(Section):
+    """Firmware by URL, which the device fetches itself, or in `chunks`, which it asks for."""
+
+    prepare: Exchange | None = Field(default=None, description="done first, such as telling a URL")
     ask: Exchange
-    progress: Progress | None = None
+    progress: Annotated[tuple[Progress, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="one, or a list"
+    )
+    chunks: Chunks | None = None
+    offline_is_progress: bool = Field(
+        default=False, description="it disconnects while it updates, and has forgotten nothing"
+    )
+    settles: Duration | None = Field(
+        default=None,
+        description="it installs and restarts by itself: its version is read back until it is the "
+        "new one, at the latest so long after it said that it was done",
+    )
     busy: Expression | None = Field(
         default=None, description="sees `code` and `text` of a refusal: an update is under way"
     )
@@ -143,11 +233,48 @@ class Firmware(Section):
         default="mcuboot", description="mcuboot: checked before it is sent"
     )
     read: Read
-    upload: Upload
+    upload: Upload | None = Field(default=None, description="none: not from an artifact")
     test: Exchange | None = None
     confirm: Exchange | None = None
     rollback: Exchange | None = None
     rollback_resets: bool = Field(default=False, description="rollback restarts by itself")
+
+
+class CertificateRead(Section):
+    """How certificates are read: fingerprints, sha256 of the DER in hex. They see `result`."""
+
+    ask: Exchange
+    active: Expression = Field(default="result.active", description="the one that is kept")
+    in_use: Expression = Field(default="result.in_use", description="what it connects with")
+    pending: Expression | None = Field(default=None, description="installed beside it")
+    why: Expression | None = Field(default=None, description="why the new one is not in use")
+
+
+class CertificateKey(Section):
+    """How the device makes a key and its CSR. Expressions see `result`."""
+
+    ask: Exchange
+    csr: Expression = Field(default="result.csr", description="PEM")
+    key_id: Expression | None = None
+
+
+class Certificates(Section):
+    """Certificate verbs; their texts see `certificate`.
+
+    It holds `slot`, for `request` also `request` and `subject`, for `install` `certificate`,
+    `chain` and `fingerprint`, for `test` and `commit` `fingerprint`. What is left out has nothing
+    to do on this device.
+    """
+
+    read: CertificateRead
+    request: CertificateKey
+    install: Exchange
+    test: Exchange | None = None
+    commit: Exchange | None = None
+
+    def exchanges(self) -> list[Exchange]:
+        maybe = (self.read.ask, self.request.ask, self.install, self.test, self.commit)
+        return [each for each in maybe if each is not None]
 
 
 class ResetVerb(Section):
@@ -157,9 +284,23 @@ class ResetVerb(Section):
     down_within: Duration = Field(default="5s", validate_default=True)
 
 
+class Told(Section):
+    """What the device publishes of its state. Expressions see `payload` and `topic`.
+
+    A value that is not in a message is left out.
+    """
+
+    topic: Template = Field(description="topic filter; `+` stands for one level, `#` for the rest")
+    match: Expression = Field(default="true", description="true for messages that tell it")
+    values: Expression | dict[Annotated[str, Field(min_length=1, max_length=128)], Expression] = (
+        Field(default="payload", description="values by name, or one expression: an object")
+    )
+
+
 class Profile(Section):
     """One family of MQTT devices."""
 
+    driver: Literal["mqtt"] = "mqtt"
     name: str = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9_]+$")
     description: str = ""
     vars: dict[str, JsonValue] = Field(
@@ -168,18 +309,33 @@ class Profile(Section):
     exchange: Exchange = Field(default=Exchange(), description="what all exchanges share")
     presence: Presence | None = None
     probe: Exchange | None = Field(default=None, description="asks nothing but an answer")
-    commands: dict[str, Exchange] = Field(
+    commands: dict[str, Exchange | SetPoints] = Field(
         default_factory=dict, description="by name; `*` stands for every other name"
     )
     reset: ResetVerb | None = None
+    points: dict[PointName, Point] = Field(
+        default_factory=dict, description="values that are read, and perhaps written, by name"
+    )
     firmware: Firmware | None = None
+    certificate: Certificates | None = None
+    state: tuple[Told, ...] = Field(
+        default=(), description="what it publishes of its state, collected where settings say so"
+    )
     log: Template | None = Field(default=None, description="topic whose messages are log lines")
     # By id, each beside the exchange that is meant.
     _completed: dict[int, tuple[Exchange, Exchange]] = PrivateAttr(default_factory=dict)
 
-    def command(self, name: str) -> Exchange | None:
+    @model_validator(mode="after")
+    def _sets_what_it_has(self) -> Self:
+        for name, command in self.commands.items():
+            for point in command.set if isinstance(command, SetPoints) else ():
+                if point not in self.points or self.points[point].write is None:
+                    raise ValueError(f"command `{name}` sets `{point}`, which cannot be written")
+        return self
+
+    def command(self, name: str) -> Exchange | SetPoints | None:
         found = self.commands.get(name, self.commands.get(ANY_COMMAND))
-        return None if found is None else self.complete(found)
+        return self.complete(found) if isinstance(found, Exchange) else found
 
     def complete(self, exchange: Exchange) -> Exchange:
         """The exchange with everything it leaves out taken from the profile's `exchange`."""
@@ -192,15 +348,21 @@ class Profile(Section):
 
     def exchanges(self) -> list[Exchange]:
         """Every exchange of the profile, complete."""
-        found = list(self.commands.values())
+        found = [each for each in self.commands.values() if isinstance(each, Exchange)]
         if self.probe is not None:
             found.append(self.probe)
         if self.reset is not None:
             found.append(self.reset.ask)
         if self.firmware is not None:
             firmware = self.firmware
-            found += [firmware.read.ask, firmware.upload.ask]
-            found += [e for e in (firmware.test, firmware.confirm, firmware.rollback) if e]
+            maybe = [firmware.read.ask, firmware.test, firmware.confirm, firmware.rollback]
+            if firmware.upload is not None:
+                maybe += [firmware.upload.prepare, firmware.upload.ask]
+            found += [each for each in maybe if each is not None]
+        for point in self.points.values():
+            found += [each for each in (point.ask, point.write) if each is not None]
+        if self.certificate is not None:
+            found += self.certificate.exchanges()
         return [self.complete(each) for each in found]
 
     def filters(self, scope: Scope) -> list[str]:
@@ -208,118 +370,24 @@ class Profile(Section):
         topics = {each.reply.topic for each in self.exchanges() if each.reply is not None}
         if self.presence is not None:
             topics.add(self.presence.topic)
-        if self.firmware is not None and self.firmware.upload.progress is not None:
-            topics.add(self.firmware.upload.progress.topic)
+        topics |= set(self.heard())
+        if self.firmware is not None and self.firmware.upload is not None:
+            upload = self.firmware.upload
+            topics |= {each.topic for each in upload.progress}
+            topics |= set() if upload.chunks is None else {upload.chunks.topic}
         if self.log is not None:
             topics.add(self.log)
-        return sorted({str(render(topic, scope)) for topic in topics})
+        found = {str(render(topic, scope)) for topic in topics}
+        # Overlapping filters bring a message once or several times, as the broker likes.
+        return sorted(f for f in found if not any(_covers(w, f) for w in found - {f}))
 
-
-@dataclass(frozen=True)
-class Accepted:
-    """The device did what was asked."""
-
-    result: JsonValue
-
-
-@dataclass(frozen=True)
-class Declined:
-    """The device said no, in its own words."""
-
-    code: str
-    text: str
-
-
-@dataclass(frozen=True)
-class News:
-    """One progress message. `end` is None while the update goes on."""
-
-    percent: float | None
-    note: str
-    end: Accepted | Declined | None
-
-
-def payload_of(raw: bytes) -> JsonValue:
-    """JSON where it is JSON, else the text."""
-    text = raw.decode("utf-8", "replace")
-    try:
-        value: JsonValue = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return value
-
-
-def request_of(exchange: Exchange, scope: Scope) -> tuple[str, bytes]:
-    """Topic and payload to publish. Raises TemplateError."""
-    topic = str(render(exchange.topic or "", scope))
-    payload = render(exchange.payload, scope)
-    if exchange.extend is not None and isinstance(payload, dict):
-        more = evaluate(exchange.extend, scope)
-        if isinstance(more, dict):
-            payload = {**more, **payload}
-    if payload is None:
-        return topic, b""
-    if isinstance(payload, str):
-        return topic, payload.encode()
-    return topic, json.dumps(payload, separators=(",", ":")).encode()
-
-
-def answer_in(reply: Reply, scope: Scope, payload: JsonValue) -> Accepted | Declined | None:
-    """What a message on the reply's topic says; None: it is not the answer to this request.
-
-    Raises TemplateError when it should be the answer and cannot be read.
-    """
-    seen = {**scope, "payload": payload}
-    if reply.match is not None and not holds(reply.match, seen):
-        return None
-    if is_true(reply.ok, seen):
-        return Accepted(evaluate(reply.result, seen))
-    return Declined(_said(reply.code, seen), _said(reply.text, seen) or _shown(payload))
-
-
-def news_in(progress: Progress, scope: Scope, payload: JsonValue) -> News | None:
-    """What a progress message says; None: it is not about this update."""
-    seen = {**scope, "payload": payload}
-    if not holds(progress.match, seen):
-        return None
-    percent = _found(progress.percent, seen)
-    end: Accepted | Declined | None = None
-    if holds(progress.done, seen):
-        end = Accepted(payload)
-    elif progress.failed is not None and holds(progress.failed, seen):
-        text = _said(progress.text, seen) or _shown(payload)
-        end = Declined(_said(progress.code, seen), text)
-    number = float(percent) if isinstance(percent, int | float) else None
-    return News(number, _said(progress.note, seen), end)
-
-
-def holds(expression: str, scope: Scope) -> bool:
-    """Whether it is true; what cannot be computed from this message is not."""
-    try:
-        return is_true(expression, scope)
-    except TemplateError:
-        return False
-
-
-def text_in(expression: str | None, scope: Scope) -> str:
-    """The text an expression finds, empty where it finds nothing."""
-    return _said(expression, scope)
-
-
-def _said(expression: str | None, scope: Scope) -> str:
-    found = _found(expression, scope)
-    return "" if found is None else found if isinstance(found, str) else _shown(found)
-
-
-def _found(expression: str | None, scope: Scope) -> JsonValue:
-    if expression is None:
-        return None
-    try:
-        return evaluate(expression, scope)
-    except TemplateError:
-        return None
-
-
-def _shown(payload: JsonValue) -> str:
-    text = payload if isinstance(payload, str) else json.dumps(payload)
-    return text[:300]
+    def heard(self) -> dict[str, list[Heard]]:
+        """What is taken from what the device says by itself, by topic."""
+        found: dict[str, list[Heard]] = {}
+        values: list[Heard] = list(self.points.values())
+        if self.firmware is not None:
+            values.append(self.firmware.read)
+        for each in values:
+            if each.topic is not None:
+                found.setdefault(each.topic, []).append(each)
+        return found

@@ -1,101 +1,47 @@
-"""Which drivers there are, what each needs to know of a device, and how one is made."""
+"""Which drivers there are: our own, and those that installed packages bring.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+A driver's module is imported when the first device names it, so a gateway carries the weight of
+none that it does not use.
+"""
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from collections.abc import Iterable, Mapping
+from importlib.metadata import EntryPoint as InstalledPoint
+from typing import Final
 
-from gateway.domain.profiles import Profile
-from gateway.drivers.base import Driver, OnDeviceLog
-from gateway.drivers.mqtt import MqttDriver, MqttOptions
-from gateway.drivers.smp import SmpDriver, SmpOptions
-from gateway.errors import SettingsInvalid
-from gateway.transports.base import MessageLink
-from gateway.transports.serial_port import SerialPort
+from contract import plugins
+from contract.plugins import EntryPoint, PlugInBroken
+from gateway.drivers.base import DriverKind
 
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What drivers share: the local broker, the profiles by name, and chance.
-
-    `messages` is None where no broker is configured. `new_number` gives 0 to 255, `new_id` a
-    fresh word.
-    """
-
-    messages: MessageLink | None
-    profiles: Mapping[str, Profile]
-    new_number: Callable[[], int]
-    new_id: Callable[[], str]
-
-
-@dataclass(frozen=True)
-class DriverKind:
-    """`make` takes device id, validated options, surroundings and where device logs go."""
-
-    options: type[BaseModel]
-    make: Callable[[str, Any, Surroundings, OnDeviceLog], Driver]
-    summary: str
-
-
-def make_driver(
-    kind: str,
-    device: str,
-    options: Mapping[str, JsonValue],
-    surroundings: Surroundings,
-    on_log: OnDeviceLog,
-) -> Driver:
-    """Make the driver of one device; nothing is opened yet. Raises SettingsInvalid."""
-    if kind not in DRIVERS:
-        raise SettingsInvalid(f"device {device}: no driver `{kind}` (known: {', '.join(DRIVERS)})")
-    found = DRIVERS[kind]
-    try:
-        checked = found.options.model_validate(options)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise SettingsInvalid(f"device {device}: {place}: {first['msg']}") from None
-    return found.make(device, checked, surroundings, on_log)
-
-
-def bus_of(kind: str, device: str, options: Mapping[str, JsonValue]) -> str:
-    """The name of what the device shares with others: one exchange at a time goes over it.
-
-    Devices behind the broker share nothing that needs turns.
-    """
-    port = options.get("port") if kind == "smp" else None
-    return f"serial:{port}" if isinstance(port, str) else f"device:{device}"
-
-
-def _make_smp(
-    device: str, options: SmpOptions, surroundings: Surroundings, on_log: OnDeviceLog
-) -> Driver:
-    port = SerialPort(
-        options.port,
-        options.baud,
-        dtr=options.dtr,
-        rts=options.rts,
-        parity=options.parity,
-        rtscts=options.rtscts,
-    )
-    return SmpDriver(port, options, on_log, surroundings.new_number())
-
-
-def _make_mqtt(
-    device: str, options: MqttOptions, surroundings: Surroundings, on_log: OnDeviceLog
-) -> Driver:
-    profile = surroundings.profiles.get(options.profile)
-    if profile is None:
-        known = ", ".join(sorted(surroundings.profiles)) or "none"
-        raise SettingsInvalid(f"device {device}: no profile `{options.profile}` (known: {known})")
-    if surroundings.messages is None:
-        raise SettingsInvalid(f"device {device}: MQTT devices need a local broker")
-    return MqttDriver(
-        device, profile, options.vars, surroundings.messages, on_log, surroundings.new_id
-    )
-
-
-DRIVERS: Final = {
-    "smp": DriverKind(SmpOptions, _make_smp, "MCUmgr over a serial line"),
-    "mqtt": DriverKind(MqttOptions, _make_mqtt, "topics and payloads of a profile"),
+OURS: Final[Mapping[str, str]] = {
+    "smp": "gateway.drivers.smp:KIND",
+    "mqtt": "gateway.drivers.mqtt:KIND",
+    "line_json": "gateway.drivers.line_json:KIND",
+    "modbus": "gateway.drivers.modbus:KIND",
+    "aws_jobs": "gateway.drivers.aws_jobs:KIND",
 }
+
+
+class Drivers:
+    """Driver kinds by name; one of ours is not replaced by another package's of the same name."""
+
+    def __init__(self, installed: Iterable[EntryPoint] = ()) -> None:
+        ours = [InstalledPoint(name, value, plugins.DRIVERS) for name, value in OURS.items()]
+        self._points = plugins.by_name([*ours, *installed])
+        self._kinds: dict[str, DriverKind] = {}
+        self._broken: dict[str, str] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._points)
+
+    def kind(self, name: str) -> DriverKind:
+        """The driver of that name, imported now if need be. Raises PlugInBroken, KeyError."""
+        if name not in self._kinds and name not in self._broken:
+            point = self._points[name]
+            try:
+                self._kinds[name] = plugins.load_plug_in(point, DriverKind, "driver")
+            except PlugInBroken as error:
+                self._broken[name] = str(error)
+        if name in self._broken:
+            raise PlugInBroken(self._broken[name])
+        return self._kinds[name]

@@ -7,19 +7,25 @@ holds was asked for without.
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from gateway.errors import SettingsInvalid, StorageFull
+from gateway import crash_points
+from gateway.errors import JournalDamaged, SettingsInvalid, StorageFailed, StorageFull
+from gateway.folders import make_folder
+from gateway.journal.in_hand import InHand
+from gateway.journal.opening import connect
 from gateway.journal.sealing import Sealer
+from gateway.journal.trouble import Trouble, is_of_disk, trouble_of
 
 # What a function of the journal is handed.
 Rows = sqlite3.Connection
@@ -29,28 +35,47 @@ R = TypeVar("R")
 LARGEST_GROUP: Final = 200
 FILE_NAME: Final = "journal.db"
 LOCK_NAME: Final = "journal.lock"
+DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
-_FULL_CODES: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC"})
+_ERRORS: Final[dict[str, type[StorageFull]]] = {
+    "full": StorageFull,
+    "damaged": JournalDamaged,
+}
 
 
 @dataclass
 class _Request:
     function: Callable[[sqlite3.Connection], Any]
     synced: bool
+    name: str
     result: "Future[Any]" = field(default_factory=Future)
 
 
 class Database:
-    """An open journal. Made by `open_database`; `close` it before another process opens it."""
+    """An open journal. Made by `open_database`; `close` it before another process opens it.
 
-    def __init__(self, connection: sqlite3.Connection, lock: int, inline: bool) -> None:
+    `trouble` is what is wrong with its disk, until something was written again; `on_trouble` is
+    called when that has changed, in the thread that writes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        connection: sqlite3.Connection,
+        lock: int,
+        in_hand: InHand,
+        inline: bool,
+    ) -> None:
+        self.in_hand = in_hand
+        self.trouble: Trouble | None = None
+        self.on_trouble: Callable[[], None] = lambda: None
+        self._folder = folder
         self._connection = connection
         self._lock = lock
         self._inline = inline
         self._synced = True
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._closed = False
-        self.is_full = False
         self.commits = 0
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
         if not inline:
@@ -64,9 +89,11 @@ class Database:
     ) -> R:
         """Run `function(db, ...)` whole; it is committed and synced when this returns.
 
-        Raises what it raises, with all it did rolled back, and StorageFull when the disk is full.
+        Raises what it raises, with all it did rolled back, and StorageFull when the disk is full,
+        or does not work at all.
         """
-        return await self._ask(lambda db: function(db, *args, **kwargs), synced=True)
+        call = lambda db: function(db, *args, **kwargs)  # noqa: E731
+        return await self._ask(call, True, _name_of(function))
 
     async def run_unsynced(
         self,
@@ -75,7 +102,8 @@ class Database:
         **kwargs: P.kwargs,
     ) -> R:
         """As `run`, but a power cut may forget it; the end of the process does not."""
-        return await self._ask(lambda db: function(db, *args, **kwargs), synced=False)
+        call = lambda db: function(db, *args, **kwargs)  # noqa: E731
+        return await self._ask(call, False, _name_of(function))
 
     def run_now(
         self,
@@ -84,7 +112,8 @@ class Database:
         **kwargs: P.kwargs,
     ) -> R:
         """As `run`, for callers without a loop: it blocks."""
-        request = _Request(lambda db: function(db, *args, **kwargs), synced=True)
+        call = lambda db: function(db, *args, **kwargs)  # noqa: E731
+        request = _Request(call, True, _name_of(function))
         self._submit(request)
         result: R = request.result.result()
         return result
@@ -98,10 +127,11 @@ class Database:
             self._requests.put(None)
             self._thread.join()
         self._connection.close()
+        self.in_hand.close()
         os.close(self._lock)
 
-    async def _ask(self, function: Callable[[sqlite3.Connection], R], synced: bool) -> R:
-        request = _Request(function, synced)
+    async def _ask(self, function: Callable[[sqlite3.Connection], R], synced: bool, name: str) -> R:
+        request = _Request(function, synced, name)
         self._submit(request)
         if self._inline:
             done: R = request.result.result()
@@ -137,14 +167,22 @@ class Database:
 
     def _commit(self, group: list[_Request]) -> None:
         answers: list[tuple[_Request, Any, BaseException | None]] = []
+        written = self._connection.total_changes
         try:
+            self._must_be_sound()
             self._set_synced(any(request.synced for request in group))
             self._connection.execute("BEGIN IMMEDIATE")
             answers = [self._run_one(request) for request in group]
+            if crash_points.IS_ARMED:
+                _reach("journal.before_commit", group)
             self._connection.execute("COMMIT")
+            if crash_points.IS_ARMED:
+                _reach("journal.after_commit", group)
             self.commits += 1
-            self.is_full = False
-        except sqlite3.Error as error:
+            # What only looks says nothing of the disk's room.
+            if self.trouble is not None and self._connection.total_changes > written:
+                self._set_trouble(None)
+        except (sqlite3.Error, StorageFull) as error:
             self._roll_back()
             problem = self._translated(error)
             answers = [(request, None, problem) for request in group]
@@ -159,9 +197,8 @@ class Database:
         try:
             result = request.function(self._connection)
         except Exception as error:
-            is_whole = isinstance(error, sqlite3.Error) and _is_full(error)
-            if is_whole or not self._connection.in_transaction:
-                raise  # a full disk concerns the whole group
+            if is_of_disk(error) or not self._connection.in_transaction:
+                raise  # the disk concerns the whole group
             self._connection.execute("ROLLBACK TO one")
             self._connection.execute("RELEASE one")
             return request, None, error
@@ -178,50 +215,72 @@ class Database:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
 
-    def _translated(self, error: sqlite3.Error) -> Exception:
-        if _is_full(error):
-            self.is_full = True
-            return StorageFull(f"the journal cannot be written: {error}")
-        return error
+    def _must_be_sound(self) -> None:
+        if self.trouble is not None and self.trouble.code == "damaged":
+            raise JournalDamaged(self.trouble.text)
+
+    def _translated(self, error: Exception) -> Exception:
+        if not is_of_disk(error):
+            return error
+        self._set_trouble(trouble_of(error, self._folder, FILE_NAME))
+        return _error_of(self.trouble)
+
+    def _set_trouble(self, trouble: Trouble | None) -> None:
+        is_other, self.trouble = trouble != self.trouble, trouble
+        if is_other:
+            self.on_trouble()
 
 
-def _is_full(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorname", "") in _FULL_CODES
+def _name_of(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", "")
+
+
+def _reach(name: str, group: Sequence[_Request]) -> None:
+    for request in group:
+        crash_points.reach(name, request.name)
+
+
+def _error_of(trouble: Trouble | None) -> StorageFull:
+    if trouble is None:
+        return StorageFull("the disk failed for a moment")
+    return _ERRORS.get(trouble.code, StorageFailed)(trouble.text)
 
 
 def open_database(folder: Path, inline: bool = False) -> Database:
     """Open the journal in a folder, and bring it up to date; the folder is made if need be.
 
     `inline` runs functions in the caller, for loops whose time is virtual. Raises SettingsInvalid
-    when another process has it, or the folder cannot be written.
+    when another process has it, or the folder is no place for it; StorageFull when the disk is
+    full, StorageFailed when it does not work, and JournalDamaged.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise _error_of(trouble_of(error, folder, FILE_NAME)) from error
         raise SettingsInvalid(f"data_dir: {folder} cannot be used: {error.strerror}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
         raise SettingsInvalid(f"data_dir: another process uses the journal in {folder}") from None
-    connection = sqlite3.connect(
-        folder / FILE_NAME, isolation_level=None, check_same_thread=False, timeout=30
-    )
-    # FULL: measured, a power cut after a commit keeps everything with it and nothing without.
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "cache_size=-2048",
-        "temp_store=MEMORY",
-        "busy_timeout=30000",
-    ):
-        connection.execute(f"PRAGMA {pragma}").close()
-    sealer = Sealer(folder)
-    connection.create_function("seal", 1, sealer.seal)
-    connection.create_function("unseal", 1, sealer.open)
-    migrate(connection)
-    return Database(connection, lock, inline)
+    try:
+        connection = connect(folder / FILE_NAME)
+        try:
+            sealer = Sealer(folder)
+            connection.create_function("seal", 1, sealer.seal)
+            connection.create_function("unseal", 1, sealer.open)
+            migrate(connection)
+            return Database(folder, connection, lock, InHand(folder), inline)
+        except BaseException:
+            connection.close()
+            raise
+    except BaseException as error:
+        os.close(lock)
+        if is_of_disk(error):
+            raise _error_of(trouble_of(error, folder, FILE_NAME)) from error
+        raise
 
 
 def migrate(connection: sqlite3.Connection) -> int:

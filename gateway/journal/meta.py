@@ -21,6 +21,36 @@ def begin(db: Connection, new_journal: str) -> Identity:
     return Identity(journal, boot)
 
 
+@dataclass(frozen=True)
+class Marks:
+    """The word that goes with the next hello, and the one before it that was welcomed."""
+
+    mark: str
+    last: str
+
+
+def next_mark(db: Connection, word: str) -> Marks:
+    """The marks of the next hello, kept before it is said.
+
+    The one that was not welcomed yet is said again: the cloud may know it or not.
+    """
+    mark, last = get(db, "mark") or "", get(db, "welcomed_mark") or ""
+    if mark == last:
+        mark = word
+        put(db, "mark", mark)
+    return Marks(mark, last)
+
+
+def mark_welcomed(db: Connection, time: int = 0) -> None:
+    """The hello that carried the mark has been answered, at that time by the cloud's clock.
+
+    A power cut may forget this.
+    """
+    put(db, "welcomed_mark", get(db, "mark") or "")
+    if time:
+        put(db, "time", str(time))
+
+
 def get(db: Connection, key: str) -> str | None:
     row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
     return None if row is None else str(row[0])

@@ -9,8 +9,12 @@ from gateway.domain.retention import Kind, Stream, to_drop
 from gateway.journal import meta
 
 DEFAULT_BOUND: Final = 50_000
-# To count at every line costs more than to add it: the bound is exceeded by a 500th at most.
-LOOKS_WITHIN_BOUND: Final = 500
+DEFAULT_MAX_BYTES: Final = 256_000_000
+MAX_LINE_BYTES: Final = 8_192
+# To count at every line costs more than to add it: the bounds are exceeded by so many at most.
+LOOKS_EVERY: Final = 100
+_LINES: Final = "limit.lines"
+_BYTES: Final = "limit.bytes"
 PLACES: Final[tuple[tuple[Stream, Kind], ...]] = (
     ("live", "logs"),
     ("live", "states"),
@@ -18,33 +22,63 @@ PLACES: Final[tuple[tuple[Stream, Kind], ...]] = (
     ("backlog", "states"),
 )
 Line = LogLine | DeviceState
+_ORDER: Final = "order.states"
 _NUMBER: Final[Literal["number"]] = "number"
 
 
-def add(db: Connection, stream: Stream, lines: Sequence[Line], bound: int = DEFAULT_BOUND) -> None:
-    """Append lines, numbered on in their stream; the `number` they bring is not used."""
+def limit(db: Connection, max_lines: int, max_bytes: int) -> None:
+    """From now on: so many lines in all streams together, and so large a journal."""
+    meta.put(db, _LINES, str(max_lines))
+    meta.put(db, _BYTES, str(max_bytes))
+
+
+def add(db: Connection, stream: Stream, lines: Sequence[Line], bound: int | None = None) -> None:
+    """Append lines, numbered on in their stream; the `number` they bring is not used.
+
+    Beyond `bound` lines (those of `limit` if not given) the least important go, and are counted.
+    """
     is_due = False
     for kind, model in (("logs", LogLine), ("states", DeviceState)):
         mine = [line for line in lines if isinstance(line, model)]
         if not mine:
             continue
         last = meta.add(db, f"{_NUMBER}.{stream}.{kind}", len(mine))
+        before = last - len(mine)
+        # Beside the number in its stream a sample has its place among those of all streams.
+        ordered = meta.add(db, _ORDER, len(mine)) - len(mine) if kind == "states" else 0
         rows = [
-            (stream, kind, last - len(mine) + place, _json(line, last - len(mine) + place))
+            (stream, kind, before + place, _json(line, before + place, ordered + place))
             for place, line in enumerate(mine, start=1)
         ]
         db.executemany("INSERT INTO outbox VALUES (?, ?, ?, ?)", rows)
-        is_due |= last % max(bound // LOOKS_WITHIN_BOUND, 1) < len(mine)
+        every = LOOKS_EVERY if bound is None else 1
+        is_due |= last % every < len(mine)
     if is_due:
-        _keep_within(db, bound)
+        _keep_within(db, bound or int(meta.get(db, _LINES) or DEFAULT_BOUND))
 
 
-def _json(line: Line, number: int) -> str:
-    return line.model_copy(update={"number": number}).model_dump_json(exclude_defaults=True)
+def count_dropped(db: Connection, kind: Kind, count: int) -> None:
+    """So many more were dropped before they came here."""
+    meta.add(db, f"dropped.{kind}", count)
+
+
+def _json(line: Line, number: int, order: int) -> str:
+    named: dict[str, object] = {"number": number}
+    if isinstance(line, DeviceState):
+        named["order"] = order
+    text = line.model_copy(update=named).model_dump_json(exclude_defaults=True)
+    if len(text) <= MAX_LINE_BYTES // 6 or len(text.encode()) <= MAX_LINE_BYTES:
+        return text
+    # What a line says matters more than what stands beside it.
+    less = {"values" if isinstance(line, DeviceState) else "data": {"cut": True}}
+    return line.model_copy(update=named | less).model_dump_json(exclude_defaults=True)
 
 
 def _keep_within(db: Connection, bound: int) -> None:
     counts = {place: _span(db, *place) for place in PLACES}
+    if _size(db) > int(meta.get(db, _BYTES) or DEFAULT_MAX_BYTES):
+        # Results stay: a tenth of the lines makes room, again and again if need be.
+        bound = min(bound, sum(counts.values()) * 9 // 10)
     for (stream, kind), gone in to_drop(counts, bound).items():
         db.execute(
             "DELETE FROM outbox WHERE stream = ?1 AND kind = ?2 AND number < ?3 +"
@@ -52,6 +86,15 @@ def _keep_within(db: Connection, bound: int) -> None:
             (stream, kind, gone),
         )
         meta.add(db, f"dropped.{kind}", gone)
+
+
+def _size(db: Connection) -> int:
+    """Bytes of the journal that are in use, without reading them."""
+    pages, free, size = (
+        int(db.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
 
 
 def _span(db: Connection, stream: str, kind: str) -> int:

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gateway.folders import sync_names
+
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
@@ -44,4 +46,5 @@ class Sealer:
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(self._path)
+            sync_names(self._path.parent)
         return Fernet(self._path.read_bytes())

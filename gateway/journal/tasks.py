@@ -19,6 +19,7 @@ from contract.messages import (
     TaskRef,
     TaskSnapshot,
 )
+from gateway.crash_points import reach
 from gateway.domain.attempt import advance
 from gateway.domain.attempt_record import from_record, snapshot_json, snapshot_of, to_record
 from gateway.domain.attempt_state import Attempt, accept, close_by
@@ -67,7 +68,8 @@ def take_offers(
     given = {(body.run, body.hash): body for body in bodies}
     lanes, without_body, known = set(), [], 0
     for offer in offers:
-        if _is_known(db, offer.task, offer.attempt, now):
+        reach("journal.in_offer", offer.device or offer.task)
+        if is_known(db, offer.task, offer.attempt, now):
             known += 1
             continue
         body = given.get((offer.run, offer.body)) or _kept_body(db, offer.run, offer.body)
@@ -206,6 +208,16 @@ def awaiting(db: Connection, now: Instant) -> list[Attempt]:
     return [found for row in rows if (found := load(db, row[0], row[1], now)) is not None]
 
 
+def with_members(db: Connection, now: Instant) -> list[Attempt]:
+    """Begun attempts that update several devices together."""
+    rows = db.execute(
+        "SELECT task, attempt FROM tasks WHERE ended_at IS NULL AND begun = 1"
+        """ AND lane LIKE 'task:%' AND record LIKE '%"together"%'"""
+    ).fetchall()
+    found = [load(db, task, attempt, now) for task, attempt in rows]
+    return [attempt for attempt in found if attempt is not None]
+
+
 def acknowledge(
     db: Connection, task: str, attempt: int, word: Acknowledgment, now: Instant, stream: Stream
 ) -> bool:
@@ -317,7 +329,7 @@ def count_refused(db: Connection) -> dict[str, int]:
     return {str(code): int(number) for code, number in rows}
 
 
-def _is_known(db: Connection, task: str, attempt: int, now: Instant) -> bool:
+def is_known(db: Connection, task: str, attempt: int, now: Instant) -> bool:
     """Whether an offer is old news; if so, what is known is sent again."""
     (highest,) = db.execute("SELECT max(attempt) FROM tasks WHERE task = ?", (task,)).fetchone()
     if highest is not None:
@@ -339,7 +351,7 @@ def _is_known(db: Connection, task: str, attempt: int, now: Instant) -> bool:
         ended_at=row[4],
         truncated=True,
     )
-    _insert_ended(db, snapshot, now)
+    insert_ended(db, snapshot, now)
     return True
 
 
@@ -412,7 +424,8 @@ def _insert(db: Connection, attempt: Attempt, now: Instant) -> None:
     )
 
 
-def _insert_ended(db: Connection, snapshot: TaskSnapshot, now: Instant) -> None:
+def insert_ended(db: Connection, snapshot: TaskSnapshot, now: Instant) -> None:
+    """Keep an attempt that was never carried here: its last word is its first."""
     db.execute(
         "INSERT INTO tasks (task, attempt, lane, run, snapshot, status, begun, revision,"
         " accepted_at, changed, ended_at) VALUES (?, ?, '', ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -433,13 +446,13 @@ def _insert_ended(db: Connection, snapshot: TaskSnapshot, now: Instant) -> None:
 
 def _keep_cancel(db: Connection, item: CancelItem, now: Instant) -> None:
     """A cancel before its offer: kept as that attempt, ended."""
-    if _is_known(db, item.task, item.attempt, now):
+    if is_known(db, item.task, item.attempt, now):
         return
     status = TaskStatus.SCHEDULED if item.mode == "recall" else TaskStatus.CANCELLED
     snapshot = TaskSnapshot(
         task=item.task, attempt=item.attempt, revision=1, status=status, ended_at=now.wall
     )
-    _insert_ended(db, snapshot, now)
+    insert_ended(db, snapshot, now)
 
 
 def _end_unreadable(db: Connection, task: str, attempt: int, why: str, now: Instant) -> None:

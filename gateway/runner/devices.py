@@ -1,13 +1,15 @@
 """The devices of this gateway: each with a driver, opened when needed, and its link's state."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from pydantic import JsonValue
 
 from contract.messages import DeviceState, InventoryDevice
+from gateway.crash_points import reach
 from gateway.domain.device_link import DeviceLink
 from gateway.domain.facts import Instant
 from gateway.domain.plain_json import plain, plain_text
@@ -20,9 +22,10 @@ from gateway.drivers.base import (
     OnProgress,
     Refused,
 )
-from gateway.errors import DeviceUnreachable, GatewayError
+from gateway.errors import DeviceUnreachable, GatewayError, PortUnavailable
 from gateway.logs import Log
 from gateway.runner.buses import Buses
+from gateway.runner.collects import Collects
 
 OPEN_WITHIN_S: Final = 15.0
 LINES_KEPT: Final = 200
@@ -36,7 +39,8 @@ class Device:
 
     `patience_ms` is how long an attempt waits for a silent device before it begins, and so counts
     as a try; None waits until the offer's start-by. `keeps_open`: its link shares a connection,
-    so there is no line to let go of when there is no work.
+    so there is no line to let go of when there is no work. `takes_turns`: the driver takes the
+    bus for each exchange by itself.
     """
 
     id: str
@@ -50,10 +54,13 @@ class Device:
     attributes: Mapping[str, JsonValue] = field(default_factory=dict)
     patience_ms: int | None = 30_000
     keeps_open: bool = False
+    takes_turns: bool = False
+    collects: tuple[Collects, ...] = ()
+    problem: Callable[[], str] = str
 
 
 class DeviceHandle:
-    """One device, used by one worker at a time."""
+    """One device, used by one worker at a time; its state is collected when none uses it."""
 
     def __init__(self, device: Device, buses: Buses, clock: Callable[[], Instant]) -> None:
         self.device = device
@@ -65,6 +72,19 @@ class DeviceHandle:
         self._states: list[DeviceState] = []
         self._lines: list[str] = []
         self.lines_dropped = 0
+        self._is_stale = False
+        self._users = 0
+        # Done when the collection that is under way has ended.
+        self._collected: asyncio.Future[None] | None = None
+
+    @property
+    def is_away(self) -> bool:
+        """The device itself has said that it is not there."""
+        return self._driver is not None and self._driver.is_away
+
+    @property
+    def is_in_use(self) -> bool:
+        return self._users > 0 or self._collected is not None
 
     @property
     def bus(self) -> str:
@@ -77,7 +97,7 @@ class DeviceHandle:
 
     async def open(self, within_s: float = OPEN_WITHIN_S) -> None:
         """Open the link if it is not. Raises DeviceUnreachable."""
-        async with self._buses.hold(self.bus, within_s):
+        async with self._used(), self._turn(within_s):
             if self._driver is not None and self._driver.is_away:
                 await self._lost()
             await self._open(within_s)
@@ -90,23 +110,87 @@ class DeviceHandle:
         on_sent: Callable[[], None],
     ) -> Answered | Refused:
         """One exchange, the bus held. Raises what `Driver.perform` raises."""
-        async with self._buses.hold(self.bus, timeout_s):
+        async with self._used():
+            return await self._ask(request, timeout_s, on_progress, on_sent)
+
+    async def collect(
+        self, request: DeviceRequest, timeout_s: float, *, rests: bool
+    ) -> Answered | Refused:
+        """An exchange that no task asked for; workers wait until it has ended.
+
+        With `rests` the link is closed afterwards. Only while `is_in_use` is false. Raises what
+        `Driver.perform` raises, and DeviceUnreachable when the answer does not come in time.
+        """
+        assert not self.is_in_use, "the device is used"
+        self._collected = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout_s + OPEN_WITHIN_S):
+                return await self._ask(request, timeout_s, lambda *_: None, lambda: None)
+        except TimeoutError:
+            await self._lost()
+            raise DeviceUnreachable("the device did not answer") from None
+        finally:
+            if rests and not (self.device.keeps_open and self.is_open):
+                await self.close()
+            self._collected.set_result(None)
+            self._collected = None
+
+    @asynccontextmanager
+    async def _used(self) -> AsyncIterator[None]:
+        while self._collected is not None:
+            await asyncio.shield(self._collected)
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+
+    async def _ask(
+        self,
+        request: DeviceRequest,
+        timeout_s: float,
+        on_progress: OnProgress,
+        on_sent: Callable[[], None],
+    ) -> Answered | Refused:
+        async with self._turn(timeout_s):
             driver = await self._open(min(timeout_s, OPEN_WITHIN_S))
             on_sent()
+            reach("device.before_ask", self.device.id)
             try:
                 answer = await driver.perform(request, timeout_s, on_progress)
-            except DeviceUnreachable:
+            except DeviceUnreachable as error:
+                self._say_of_line(error)
                 await self._lost()
                 raise
+            reach("device.after_ask", self.device.id)
             self._is_up()
             if isinstance(answer, Answered) and answer.firmware is not None:
                 self._learn(answer.firmware)
             return answer
 
+    @property
+    def has_link(self) -> bool:
+        return self._driver is not None
+
+    def make_stale(self) -> None:
+        """What its driver is made from has changed."""
+        self._is_stale = True
+
+    async def freshen(self) -> None:
+        """Between attempts: a driver made from what has changed since gives way to a new one."""
+        if not self._is_stale or self._driver is None:
+            return
+        was_open = self.is_open
+        await self.close()
+        if self.device.keeps_open and was_open:
+            with suppress(DeviceUnreachable):
+                await self.open()
+
     async def rest(self) -> None:
         """There is no work: let go of the line, if there is one."""
-        if not (self.device.keeps_open and self.is_open):
-            await self.close()
+        async with self._used():
+            if not (self.device.keeps_open and self.is_open):
+                await self.close()
 
     async def close(self) -> None:
         """Let go of the line; the next exchange opens it again."""
@@ -132,7 +216,8 @@ class DeviceHandle:
         }
 
     def inventory(self) -> InventoryDevice:
-        device = self.device
+        device, problem = self.device, self.device.problem()
+        why: dict[str, JsonValue] = {"problem": problem} if problem else {}
         return InventoryDevice(
             bus=self.bus[:128],
             id=device.id,
@@ -141,8 +226,8 @@ class DeviceHandle:
             driver=device.driver,
             address=device.address,
             tags=dict(device.tags),
-            attributes={**device.attributes, **self._facts},
-            link=self.link.status,
+            attributes={**device.attributes, **self._facts, **why},
+            link="down" if problem else self.link.status,
         )
 
     def take_states(self) -> list[DeviceState]:
@@ -154,9 +239,19 @@ class DeviceHandle:
         lines, self._lines = self._lines, []
         return lines
 
+    def _turn(self, within_s: float) -> AbstractAsyncContextManager[None]:
+        if self.device.takes_turns:
+            return nullcontext()
+        return self._buses.hold(self.bus, within_s, self.device.id)
+
+    def _say_of_line(self, error: BaseException) -> None:
+        if isinstance(error, PortUnavailable) and not self.device.takes_turns:
+            self._buses.failed(self.bus, str(error))
+
     async def _open(self, within_s: float) -> Driver:
         if self._driver is not None:
             return self._driver
+        self._is_stale = False
         driver = self.device.make_driver(self._device_said)
         try:
             async with asyncio.timeout(within_s):
@@ -164,7 +259,8 @@ class DeviceHandle:
         except TimeoutError:
             await self._give_up(driver)
             raise DeviceUnreachable(f"no answer within {within_s:.0f} s") from None
-        except BaseException:
+        except BaseException as error:
+            self._say_of_line(error)
             await self._give_up(driver)
             raise
         self._driver = driver
@@ -185,6 +281,8 @@ class DeviceHandle:
             self._tell()
 
     def _is_up(self, opened: bool = False) -> None:
+        if not self.device.takes_turns:
+            self._buses.worked(self.bus)
         was = self.link.status
         self.link = self.link.came_up(self._clock().wall)
         if was != "up" or (opened and self._facts):

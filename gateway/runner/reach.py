@@ -1,20 +1,22 @@
 """What a step may touch while it is performed, and what it left: progress, log lines, a request."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from pydantic import JsonValue
 
 from contract.messages import ArtifactRef
 from contract.messages import Call as CloudCall
-from gateway.actions.base import Call, FetchedArtifact, Mailer, StepOutcome
+from gateway.actions.base import Call, FetchedArtifact, Mailer, QueryAsker, StepOutcome, Texter
 from gateway.domain.call_keys import call_key
-from gateway.drivers.base import Answered, DeviceRequest, OnProgress, Refused
+from gateway.drivers.base import Answered, DeviceRequest, OnProgress, Refused, StopWord
 from gateway.errors import StepInvalid
+from gateway.runner.claims import Claims
 from gateway.runner.devices import DeviceHandle
 from gateway.transports.base import MessageLink
+from gateway.transports.databases import Databases
 from gateway.transports.web import Web, WebClient
 
 
@@ -42,6 +44,8 @@ class Outside:
     messages: MessageLink | None = None
     web: WebClient = field(default_factory=Web)
     mail: Mailer | None = None
+    sms: Texter | None = None
+    databases: QueryAsker = field(default_factory=Databases)
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,11 @@ class StepReach:
     on_log: Callable[[str, str], None]
     clock_ms: Callable[[], int]
     holder: str
+    claims: Claims = field(default_factory=Claims)
+    devices: Mapping[str, DeviceHandle] = field(default_factory=dict)
     sent: bool = field(default=False)
     kept: JsonValue = None
+    stop: StopWord = field(default_factory=StopWord)
 
     async def ask_device(
         self, request: DeviceRequest, timeout_s: float, on_progress: OnProgress
@@ -79,6 +86,20 @@ class StepReach:
         if self.device is None:
             raise StepInvalid("the task's target is no device", "step_invalid")
         return await self.device.ask(request, timeout_s, on_progress, self._mark_sent)
+
+    async def claim(self, devices: Sequence[str]) -> None:
+        unknown = sorted(set(devices) - set(self.devices))
+        if unknown:
+            text = f"this gateway has no device `{unknown[0]}`"
+            raise StepInvalid(text, "unknown_device")
+        taken = [d for d in devices if not self.claims.is_free_for(d, self.holder)]
+        if taken:
+            self.on_progress(0, f"waits for {', '.join(taken[:5])}: another task has it")
+        await self.claims.take(devices, self.holder)
+
+    def member(self, device: str) -> "StepReach":
+        # Percents are those of the whole step, which its action tells.
+        return replace(self, device=self.devices[device], on_progress=lambda *_: None)
 
     async def fetch(self, artifact: str, on_progress: OnProgress) -> FetchedArtifact:
         ref = self.artifact_ref(artifact)
@@ -105,6 +126,16 @@ class StepReach:
         if self.outside.mail is None:
             raise StepInvalid("this gateway has no mail server: configure `smtp`", "mail_failed")
         return self.outside.mail
+
+    @property
+    def sms(self) -> Texter:
+        if self.outside.sms is None:
+            raise StepInvalid("this gateway sends no text messages: configure `sms`", "sms_failed")
+        return self.outside.sms
+
+    @property
+    def databases(self) -> QueryAsker:
+        return self.outside.databases
 
     async def ask_cloud(self, call: Call) -> JsonValue:
         place, body = self.place, dict(call.parameters)

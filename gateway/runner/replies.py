@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from contract.template_dialect import TemplateError, evaluate, render
 from gateway.domain.attempt_state import Attempt, scope_of
 from gateway.domain.facts import Acknowledgment
-from gateway.domain.profiles import payload_of
+from gateway.domain.profile_messages import payload_of
 from gateway.errors import DeviceUnreachable
 from gateway.logs import Log
 from gateway.transports.base import Message, MessageLink, Subscription

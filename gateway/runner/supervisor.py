@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from contract.messages import CancelItem
+from gateway.domain.attempt_state import Attempt
 from gateway.domain.backoff import backoff_ms
 from gateway.domain.facts import Acknowledgment
 from gateway.errors import StorageFull
 from gateway.journal import tasks
 from gateway.logs import Log
 from gateway.runner.devices import DeviceHandle
-from gateway.runner.worker import Shop, Worker
+from gateway.runner.worker import DISK_FULL_RETRY_S, Shop, Worker, holder_of
 
 FIRST_DELAY_MS: Final = 1_000
 LONGEST_DELAY_MS: Final = 60_000
@@ -35,8 +36,9 @@ class Supervisor:
 
     async def run(self) -> None:
         """Take up what the journal holds, then whatever `wake` names."""
-        lanes = await self._shop.journal.run_unsynced(tasks.open_lanes)
-        for attempt in await self._shop.journal.run_unsynced(tasks.awaiting, self._shop.clock()):
+        lanes, awaiting = await self._held()
+        await self._restore_claims()
+        for attempt in awaiting:
             problem = await self._shop.replies.watch(attempt)
             if problem is not None:
                 log.error("cannot be acknowledged by MQTT", task=attempt.offer.task, why=problem[1])
@@ -45,6 +47,26 @@ class Supervisor:
             group.create_task(self._shop.replies.run(self._acknowledge), name="runner.replies")
             self.wake([*lanes, *self._wanted])
             await asyncio.get_running_loop().create_future()  # until cancelled
+
+    async def _held(self) -> tuple[list[str], list[Attempt]]:
+        """Open lanes, and attempts that await their acknowledgment."""
+        journal = self._shop.journal
+        while True:
+            try:
+                lanes = await journal.run_unsynced(tasks.open_lanes)
+                return lanes, await journal.run_unsynced(tasks.awaiting, self._shop.clock())
+            except StorageFull as error:
+                log.error("the disk fails: the journal cannot be read", why=str(error))
+                await asyncio.sleep(DISK_FULL_RETRY_S)
+
+    async def _restore_claims(self) -> None:
+        """Devices that an attempt of several had when the process ended are its still."""
+        for attempt in await self._shop.journal.run_unsynced(
+            tasks.with_members, self._shop.clock()
+        ):
+            members = attempt.memory.get("together")
+            if isinstance(members, Mapping):
+                self._shop.claims.restore(members, holder_of(attempt))
 
     def wake(self, lanes: Iterable[str]) -> None:
         """These lanes have work."""
@@ -56,6 +78,21 @@ class Supervisor:
             elif self._group is not None and not self._is_stopping:
                 self._workers[lane] = Worker(lane, self._shop, self._devices.get(lane))
                 self._group.create_task(self._shield(lane), name=f"runner.worker {lane}")
+
+    def renew(self, devices: Iterable[str]) -> None:
+        """The drivers of these are made anew: at once where they rest, else after their attempt."""
+        for device in devices:
+            handle = self._devices.get(device)
+            if handle is not None:
+                handle.make_stale()
+                if handle.has_link:
+                    self.wake([device])
+
+    def is_at_work(self, lane: str) -> bool:
+        """Whether an attempt is being carried there."""
+        worker = self._workers.get(lane)
+        is_claimed = not self._shop.claims.is_free_for(lane, "")
+        return is_claimed or (worker is not None and worker.is_at_work)
 
     def cancel(self, items: Iterable[tuple[str, CancelItem]]) -> None:
         """Cancels of attempts that a worker may hold."""
@@ -106,6 +143,10 @@ class Supervisor:
                     else:
                         await self._workers[lane].run()
                     failures = 0
+                except StorageFull as error:
+                    log.error("the disk takes nothing: work waits", lane=lane, why=str(error))
+                    self._wanted.add(lane)
+                    await asyncio.sleep(DISK_FULL_RETRY_S)
                 except Exception:
                     failures += 1
                     log.exception("worker failed", lane=lane, failures=failures)

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, cast
 
 from pydantic import JsonValue
 
 from contract.messages import CancelItem, LogLine
+from gateway import crash_points
 from gateway.actions.base import (
     Action,
     AtOnce,
@@ -23,6 +24,7 @@ from gateway.domain.attempt_state import Attempt
 from gateway.domain.facts import (
     Acknowledged,
     Acknowledgment,
+    AskToStop,
     Begin,
     CancelAsked,
     Denied,
@@ -49,12 +51,14 @@ from gateway.domain.facts import (
 from gateway.domain.masking import mask, mask_text
 from gateway.domain.plain_json import plain_text
 from gateway.domain.retention import Stream
+from gateway.drivers.base import StopWord
 from gateway.errors import (
     ArtifactUnavailable,
     CallRefused,
     CloudRefused,
     CloudUnreachable,
     DeviceUnreachable,
+    LineQuarantined,
     ReplyGarbled,
     StepInvalid,
     StorageFull,
@@ -63,6 +67,7 @@ from gateway.journal import outbox, tasks
 from gateway.journal.database import Database
 from gateway.logs import Log
 from gateway.runner.buses import Buses
+from gateway.runner.claims import Claims
 from gateway.runner.devices import OPEN_WITHIN_S, DeviceHandle
 from gateway.runner.reach import Artifacts, Outside, Place, StepReach
 from gateway.runner.replies import Replies
@@ -72,6 +77,7 @@ BUS_PATIENCE_S: Final = 1.0
 IDLE_S: Final = 30.0
 AT_ONCE_IN_A_ROW: Final = 50
 LINES_EVERY_S: Final = 1.0
+PROBATION_S: Final = 10.0
 LINES_KEPT: Final = 200
 ON_DEVICES: Final = ("device.", "firmware.", "certificate.")
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -99,6 +105,9 @@ class Shop:
     on_unsent: Callable[[bool], None]
     outside: Outside
     replies: Replies
+    probation: asyncio.Lock = field(default_factory=asyncio.Lock)
+    claims: Claims = field(default_factory=Claims)
+    devices: Mapping[str, DeviceHandle] = field(default_factory=dict)
 
 
 class Worker:
@@ -114,12 +123,20 @@ class Worker:
         self._performing: asyncio.Task[None] | None = None
         self._due_at: int | None = None
         self._lines: list[outbox.Line] = []
+        self._lines_dropped = 0
         self._is_stopping = False
         self._is_interrupting = False
+        self._stop_word = StopWord()
+        self._outcome_known = asyncio.Event()
 
     def wake(self) -> None:
         """There may be more work."""
         self._more.set()
+
+    @property
+    def is_at_work(self) -> bool:
+        """An attempt is being carried, or about to be."""
+        return self._attempt is not None
 
     def cancel(self, item: CancelItem) -> bool:
         """Obey a cancel, if it is about the attempt that is being carried; says whether it is."""
@@ -153,6 +170,8 @@ class Worker:
         try:
             while not self._is_stopping:
                 self._more.clear()
+                if self._device is not None and self._shop.claims.is_free_for(self.lane, ""):
+                    await self._device.freshen()
                 attempt = await self._shop.journal.run_unsynced(
                     tasks.next_of, self.lane, self._shop.clock()
                 )
@@ -183,6 +202,7 @@ class Worker:
                 try:
                     await self._carry_within(steps)
                 finally:
+                    self._outcome_known.set()
                     if self._performing is not None:
                         self._performing.cancel()
                         self._performing = None
@@ -190,7 +210,11 @@ class Worker:
             log.info("attempt overtaken", task=attempt.offer.task, attempt=attempt.offer.attempt)
         finally:
             self._attempt = None
-            self._shop.artifacts.release(_holder(attempt))
+            holder = holder_of(attempt)
+            self._shop.artifacts.release(holder)
+            for device in self._shop.claims.held_by(holder) - {self.lane}:
+                await self._shop.devices[device].rest()
+            self._shop.claims.release(holder)
 
     async def _carry_within(self, steps: asyncio.TaskGroup) -> None:
         device = self._device.scope() if self._device else {}
@@ -199,6 +223,10 @@ class Worker:
         if problem is not None and not self._attempt.begun:
             await self._take(Hopeless(*problem), steps)
             return
+        if self._attempt.is_suspect and not self._is_stopping:
+            await self._begin_probation(steps)
+        if self._device is not None and self._attempt.begun:
+            await self._shop.claims.take([self.lane], holder_of(self._attempt))
         await self._take(Started(self._shop.boot, device, self._shop.gateway), steps)
         await self._until_begun(steps)
         while self._open and not self._is_stopping:
@@ -207,6 +235,22 @@ class Worker:
             await self._take(self._inbox.get_nowait(), steps)
         await self._keep_lines()
         await self._take_last_words()
+
+    async def _begin_probation(self, steps: asyncio.TaskGroup) -> None:
+        """Steps in whose middle the process has ended before are taken up one after the other.
+
+        So a further end is blamed on one of them alone, not on all that were under way.
+        """
+        probation = self._shop.probation
+        await probation.acquire()
+        self._outcome_known.clear()
+        ending = steps.create_task(self._end_probation(), name="probation")
+        ending.add_done_callback(lambda _: probation.release())
+
+    async def _end_probation(self) -> None:
+        with suppress(TimeoutError):  # whoever ends the process does so sooner
+            async with asyncio.timeout(PROBATION_S):
+                await self._outcome_known.wait()
 
     async def _take_last_words(self) -> None:
         """An acknowledgment may have come between the last step and now, when we let go."""
@@ -244,6 +288,8 @@ class Worker:
                     await self._take(heard, steps)
                     continue
                 obstacle = looking.result()
+            if obstacle is None and not self._has_device():
+                obstacle = "device_held"
             if obstacle is None:
                 await self._take(Begin(), steps)
                 return
@@ -251,7 +297,7 @@ class Worker:
             await self._take(fact, steps)
             if not self._open:
                 return
-            late_in = max(self._attempt.start_by_at - self._shop.clock().wall, 1)
+            late_in = max(self._attempt.late_in(self._shop.clock()), 1)
             pause = self._device.link.next_try_ms if self._device else 0
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(max(pause, 500), late_in) / 1000):
@@ -259,11 +305,19 @@ class Worker:
             if heard is not None:
                 await self._take(heard, steps)
 
+    def _has_device(self) -> bool:
+        """The device is this attempt's from now on; False where another attempt has it."""
+        if self._device is None or self._attempt is None:
+            return True
+        return self._shop.claims.try_take(self.lane, holder_of(self._attempt))
+
     @property
     def _is_free(self) -> bool:
         """Nothing is in the way, as can be seen without waiting: the link is open."""
         handle = self._device
-        if handle is None or not handle.is_open or self._shop.buses.is_busy(handle.bus):
+        if handle is None or not handle.is_open:
+            return False
+        if not handle.device.takes_turns and self._shop.buses.is_busy(handle.bus):
             return False
         return self._shop.may_begin() and self._inbox.empty()
 
@@ -285,24 +339,33 @@ class Worker:
             return "in_conflict"
         handle = self._device
         assert self._attempt is not None
+        if not self._shop.claims.is_free_for(self.lane, holder_of(self._attempt)):
+            return "device_held"
         first = self._attempt.first_step
         if handle is None or first is None or not first.uses.startswith(ON_DEVICES):
             return None
         if first.uses == "device.wait":
             return None
-        try:
-            async with self._shop.buses.hold(handle.bus, BUS_PATIENCE_S):
-                pass
-        except DeviceUnreachable:
-            return "bus_busy"
+        buses = self._shop.buses
+        shut = buses.shut(handle.bus)
+        if shut is None and not handle.device.takes_turns:
+            try:
+                async with buses.hold(handle.bus, BUS_PATIENCE_S, handle.device.id):
+                    pass
+            except DeviceUnreachable:
+                return "bus_busy"
         within_s, patience_ms = OPEN_WITHIN_S, handle.device.patience_ms
         if patience_ms is not None:
             left_ms = waiting_since + patience_ms - self._shop.clock().mono
             if left_ms <= 0:
                 return None
             within_s = min(within_s, left_ms / 1000)
+        if shut is not None:
+            return "line_quarantined"
         try:
             await handle.open(within_s)
+        except LineQuarantined:
+            return "line_quarantined"
         except DeviceUnreachable:
             return "device_asleep"
         return None
@@ -346,6 +409,8 @@ class Worker:
                 after, effects = self._advance(after, fact)
         if after.revision != before.revision:
             await self._save(after, before.revision)
+        if isinstance(fact, Outcome):
+            self._outcome_known.set()
         self._attempt = after
         for effect in effects:
             self._act(effect, steps)
@@ -375,7 +440,12 @@ class Worker:
                 break
             except StorageFull as error:
                 if not told:
-                    log.error("disk full: result waits", task=attempt.offer.task, why=str(error))
+                    log.error(
+                        "the disk takes nothing: result waits",
+                        task=attempt.offer.task,
+                        why=str(error),
+                    )
+                self._lines_dropped += len(lines)
                 told, lines = True, []
                 await asyncio.sleep(DISK_FULL_RETRY_S)
         if not kept:
@@ -387,11 +457,18 @@ class Worker:
     async def _keep_lines(self) -> None:
         self._collect_device_lines()
         lines, self._lines = self._lines, []
-        if not lines:
+        dropped, self._lines_dropped = self._lines_dropped, 0
+        if not lines and not dropped:
             return
-        with suppress(StorageFull):  # log lines go before results
-            await self._shop.journal.run_unsynced(outbox.add, self._shop.stream(), lines)
+        journal = self._shop.journal
+        try:
+            if dropped:
+                await journal.run_unsynced(outbox.count_dropped, "logs", dropped)
+                dropped = 0
+            await journal.run_unsynced(outbox.add, self._shop.stream(), lines)
             self._shop.on_unsent(False)
+        except StorageFull:  # log lines go before results
+            self._lines_dropped += dropped + len(lines)
 
     # -- effects
 
@@ -404,9 +481,12 @@ class Worker:
                 )
             case WaitUntil(delay_ms):
                 self._due_at = self._shop.clock().mono + delay_ms
+            case AskToStop():
+                self._stop_word.ask()
             case Interrupt():
                 if self._performing is not None:
                     self._is_interrupting = True
+                    self._stop_word.force()
                     self._performing.cancel()
             case Say():
                 pass  # saved with the attempt
@@ -415,6 +495,7 @@ class Worker:
         attempt = self._attempt
         assert attempt is not None
         reach = self._reach(attempt, effect.step)
+        self._stop_word = reach.stop
         try:
             fact = await self._outcome(effect, reach)
         except asyncio.CancelledError:
@@ -436,7 +517,9 @@ class Worker:
             on_progress=lambda percent, note: self._inbox.put_nowait(Progress(percent, note)),
             on_log=lambda level, text: self._log_line(attempt, level, text, {"step": step}),
             clock_ms=lambda: self._shop.clock().wall,
-            holder=_holder(attempt),
+            holder=holder_of(attempt),
+            claims=self._shop.claims,
+            devices=self._shop.devices,
         )
 
     async def _outcome(self, effect: Perform, reach: StepReach) -> Fact:
@@ -456,7 +539,10 @@ class Worker:
         )
         try:
             async with asyncio.timeout(timeout_s):
-                return _fact_of(await action.perform(call, reach))
+                crash_points.reach("step.before_perform", self.lane)
+                outcome = await action.perform(call, reach)
+                crash_points.reach("step.after_perform", self.lane)
+                return _fact_of(outcome)
         except TimeoutError:
             if self._device is not None and self._device.link.status == "down":
                 return LineLost("the device did not answer", reach.sent)
@@ -508,6 +594,7 @@ class Worker:
         self, attempt: Attempt, level: str, text: str, data: Mapping[str, JsonValue]
     ) -> None:
         if len(self._lines) >= LINES_KEPT:
+            self._lines_dropped += 1
             return
         secrets = attempt.body.secrets
         shown = mask(dict(data), secrets)
@@ -528,12 +615,15 @@ class Worker:
     def _collect_device_lines(self) -> None:
         if self._device is None or self._attempt is None:
             return
+        self._lines_dropped += self._device.lines_dropped
+        self._device.lines_dropped = 0
         for text in self._device.take_lines():
             self._log_line(self._attempt, "DEBUG", text, {"from": "device"})
         self._lines.extend(self._device.take_states())
 
 
-def _holder(attempt: Attempt) -> str:
+def holder_of(attempt: Attempt) -> str:
+    """The name under which an attempt has files and devices."""
     return f"{attempt.offer.task}:{attempt.offer.attempt}"
 
 

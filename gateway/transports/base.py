@@ -1,6 +1,7 @@
-"""The two seams between drivers and the world: bytes on a line, messages on a broker."""
+"""The seams of drivers to the world: bytes on a line, messages on a broker, turns on a bus."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,11 +13,11 @@ class ByteLink(Protocol):
     def is_open(self) -> bool: ...
 
     async def open(self) -> None:
-        """Raises DeviceUnreachable: no such port, in use, or not ours to open."""
+        """Raises PortUnavailable: no such port, in use, or not ours to open."""
         ...
 
     async def read(self) -> bytes:
-        """The next bytes, at least one. Raises DeviceUnreachable once the line is gone."""
+        """The next bytes, at least one. Raises PortUnavailable once the line is gone."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -79,4 +80,30 @@ class MessageLink(Protocol):
 
         Raises DeviceUnreachable when the broker refuses or does not answer in time.
         """
+        ...
+
+
+class Turns(Protocol):
+    """Whose turn it is on a bus, and whether the line is fit to be used at all."""
+
+    def hold(
+        self, bus: str, within_s: float, device: str = ""
+    ) -> AbstractAsyncContextManager[None]:
+        """The turn, for one exchange. Raises DeviceUnreachable: busy for so long, or shut."""
+        ...
+
+    def shut(self, bus: str) -> str | None:
+        """Why the line is left alone now; None where it may be used."""
+        ...
+
+    def failed(self, bus: str, why: str) -> None:
+        """The port could not be opened, or was lost."""
+        ...
+
+    def garbage(self, bus: str, line_s: float) -> None:
+        """Bytes that were no frame took `line_s` seconds of the line."""
+        ...
+
+    def worked(self, bus: str) -> None:
+        """Something that was meant for us came over the line."""
         ...

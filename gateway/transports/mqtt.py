@@ -14,14 +14,20 @@ from typing import Any, Final
 import aiomqtt
 from aiomqtt import ProtocolVersion
 
+from gateway.crash_points import reach
 from gateway.domain.backoff import backoff_ms, jittered_ms
 from gateway.errors import DeviceUnreachable
 from gateway.logs import Log
 from gateway.transports.base import Message, OnMessage
+from gateway.transports.mqtt_client import (
+    FILTERS_A_PACKET,
+    DirectClient,
+    Subscribing,
+    cancel_kept,
+)
 
 FIRST_DELAY_MS: Final = 200
 LONGEST_DELAY_MS: Final = 15_000
-QUEUED_IN: Final = 2000
 QUEUED_OUT: Final = 1000
 CONNECT_WITHIN_S: Final = 10.0
 # aiomqtt looks at all pending calls for each new one.
@@ -39,6 +45,7 @@ class MqttCounters:
     received: int = 0
     published: int = 0
     unrouted: int = 0
+    failed: int = 0
 
 
 class MqttTransport:
@@ -70,6 +77,7 @@ class MqttTransport:
         self._client: aiomqtt.Client | None = None
         self._connected = asyncio.Event()
         self._subscriptions = Subscriptions()
+        self._subscribing = Subscribing(self._send_subscribe)
         self._version = ProtocolVersion.V5
         self._version_is_proven = False
 
@@ -105,10 +113,10 @@ class MqttTransport:
             self.counters.connects += 1
             self._client = client
             try:
-                await self._renew(client)
+                await self._renew()
                 self._connected.set()
-                async for message in client.messages:
-                    self._route(message)
+                async for _ in client.messages:
+                    pass  # never one: they are routed as they come; this ends with the connection
             finally:
                 self._connected.clear()
                 self._client = None
@@ -117,9 +125,10 @@ class MqttTransport:
         clean: dict[str, Any] = {"clean_session": True}
         if self._version is ProtocolVersion.V5:
             clean = {"clean_start": True}
-        client = aiomqtt.Client(
+        client = DirectClient(
             self._host,
             self._port,
+            on_message=self._route,
             identifier=self._client_id,
             username=self._username,
             password=self._password,
@@ -128,7 +137,6 @@ class MqttTransport:
             **clean,
             timeout=CONNECT_WITHIN_S,
             keepalive=20,
-            max_queued_incoming_messages=QUEUED_IN,
             max_queued_outgoing_messages=QUEUED_OUT,
             max_concurrent_outgoing_calls=CALLS_AT_ONCE,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
@@ -136,21 +144,28 @@ class MqttTransport:
         client.pending_calls_threshold = CALLS_AT_ONCE  # so many are no reason for a warning
         return client
 
-    async def _renew(self, client: aiomqtt.Client) -> None:
+    async def _renew(self) -> None:
         filters = self._subscriptions.filters()
-        for start in range(0, len(filters), 50):
+        for start in range(0, len(filters), FILTERS_A_PACKET):
             try:
-                await self._subscribe(client, filters[start : start + 50])
+                await self._subscribe(filters[start : start + FILTERS_A_PACKET])
             except DeviceUnreachable as refusal:
                 log.warning("subscription refused", why=str(refusal))
 
-    async def _subscribe(self, client: aiomqtt.Client, filters: Sequence[str]) -> None:
+    async def _subscribe(self, filters: Sequence[str]) -> None:
         if not filters:
             return
-        codes = await client.subscribe([(each, SUBSCRIBE_QOS) for each in filters])
-        for each, code in zip(filters, codes, strict=False):
-            if _number(code) >= 0x80:
+        codes = await self._subscribing.ask(filters)
+        for each, code in zip(filters, codes, strict=True):
+            if code >= 0x80:
                 raise DeviceUnreachable(f"the broker refuses the subscription to {each}: {code}")
+
+    async def _send_subscribe(self, filters: Sequence[str]) -> Sequence[int]:
+        if self._client is None:
+            raise aiomqtt.MqttError("the local broker has just gone")
+        with cancel_kept():
+            codes = await self._client.subscribe([(each, SUBSCRIBE_QOS) for each in filters])
+        return [_number(code) for code in codes]
 
     async def publish(
         self,
@@ -167,7 +182,10 @@ class MqttTransport:
                 client = self._client
                 if client is None:
                     raise DeviceUnreachable("the local broker has just gone")
-                await client.publish(topic, payload, qos=qos, retain=is_retained)
+                reach("local_broker.before_publish", topic)
+                with cancel_kept():
+                    await client.publish(topic, payload, qos=qos, retain=is_retained)
+                reach("local_broker.after_publish", topic)
         except TimeoutError:
             raise DeviceUnreachable("the local broker does not answer") from None
         except (aiomqtt.MqttError, ValueError) as error:
@@ -182,9 +200,9 @@ class MqttTransport:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._connected.wait()
-                client = self._client
-                if client is not None:
-                    await self._subscribe(client, subscription.filters)
+            # Its turn may be long in coming where thousands are opened; that is no silence of the
+            # broker, whose answer the client waits for only CONNECT_WITHIN_S.
+            await self._subscribe(subscription.filters)
         except (TimeoutError, aiomqtt.MqttError, ValueError) as error:
             subscription.close()
             text = str(error) or "no answer"
@@ -194,15 +212,16 @@ class MqttTransport:
             raise
         return subscription
 
-    def _route(self, message: aiomqtt.Message) -> None:
+    def _route(self, topic: str, payload: bytes, is_retained: bool) -> None:
         self.counters.received += 1
-        topic = message.topic.value
-        payload = message.payload
-        data = payload if isinstance(payload, bytes) else str(payload or "").encode()
-        ours = Message(topic, data, bool(message.retain))
-        wanted = self._subscriptions.matching(message.topic)
+        wanted = self._subscriptions.matching(topic)
+        ours = Message(topic, payload, is_retained)
         for subscription in wanted:
-            subscription.on_message(ours)
+            try:
+                subscription.on_message(ours)
+            except Exception:  # it would end the connection of all devices
+                self.counters.failed += 1
+                log.exception("message could not be taken", topic=topic)
         self.counters.unrouted += not wanted
 
 
@@ -245,11 +264,14 @@ class Subscriptions:
     def filters(self) -> list[str]:
         return sorted(self._by_filter)
 
-    def matching(self, topic: aiomqtt.Topic) -> list[MqttSubscription]:
+    def matching(self, topic: str) -> list[MqttSubscription]:
         """Those with a filter for the topic, each once."""
-        found = dict(self._by_filter.get(topic.value, {}))
+        exact = self._by_filter.get(topic, {})
+        if not self._wild:
+            return list(exact)
+        found, parsed = dict(exact), aiomqtt.Topic(topic)
         for each in self._wild:
-            if topic.matches(each):
+            if parsed.matches(each):
                 found |= self._by_filter[each]
         return list(found)
 

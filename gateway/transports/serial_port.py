@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import errno
 from typing import Any, Final
 
 import serial
 from serial_asyncio_fast import SerialTransport
 
-from gateway.errors import DeviceUnreachable
+from gateway.crash_points import reach
+from gateway.errors import DeviceUnreachable, PortUnavailable
 
 # Small: what waits here is lost when the line is closed, and a hung device must show soon.
 WRITE_HIGH_WATER: Final = 8192
@@ -38,6 +40,8 @@ class SerialPort:
         self._rtscts = rtscts
         self._transport: _Transport | None = None
         self._protocol = _Received()
+        self._protocol.closed.set()
+        self._left: asyncio.Future[serial.Serial] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -45,15 +49,20 @@ class SerialPort:
 
     async def open(self) -> None:
         await self.close()
+        if self._left is not None:  # given up halfway, and it still has the lock
+            await asyncio.wait({self._left})
+            _close_opened(self._left)
+            self._left = None
         loop = asyncio.get_running_loop()
         opening = loop.run_in_executor(None, self._open_port)
         try:
             port = await asyncio.shield(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(_close_opened)
+            self._left = opening
             raise
         except (serial.SerialException, OSError, ValueError) as error:
-            raise DeviceUnreachable(f"cannot open {self.path}: {error}") from error
+            raise PortUnavailable(f"cannot open {self.path}: {_reason(error)}") from error
         self._protocol = _Received()
         self._transport = _Transport(loop, self._protocol, port)
         self._transport.set_write_buffer_limits(WRITE_HIGH_WATER, WRITE_HIGH_WATER // 4)
@@ -89,7 +98,9 @@ class SerialPort:
     def write(self, data: bytes) -> None:
         if self._transport is None or not self.is_open:
             raise self._gone()
+        reach("serial.before_write", self.path)
         self._transport.write(data)
+        reach("serial.after_write", self.path)
 
     async def drain(self, timeout_s: float) -> None:
         received = self._protocol
@@ -103,22 +114,21 @@ class SerialPort:
 
     async def close(self) -> None:
         transport, self._transport = self._transport, None
-        if transport is None:
-            return
-        if not transport.is_closing():
+        if transport is not None and not transport.is_closing():
             port = transport.serial
             with contextlib.suppress(serial.SerialException, OSError):
                 # A UART with flow control would keep close(2) waiting for its output (30 s).
                 if port is not None:
                     port.reset_output_buffer()
             transport.abort()
+        # Also where an earlier close was given up: the lock goes with the descriptor.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN_S):
                 await self._protocol.closed.wait()
 
-    def _gone(self) -> DeviceUnreachable:
+    def _gone(self) -> PortUnavailable:
         reason = self._protocol.error
-        return DeviceUnreachable(f"{self.path} is gone: {reason}" if reason else "port is closed")
+        return PortUnavailable(f"{self.path} is gone: {reason}" if reason else "port is closed")
 
 
 class _Received(asyncio.Protocol):
@@ -187,6 +197,15 @@ class _Transport(SerialTransport):
         if isinstance(self._protocol, _Received):
             self._protocol.lose(exc)
         super()._abort(exc)
+
+
+def _reason(error: Exception) -> str:
+    """A lock that somebody else holds shows as EAGAIN."""
+    if getattr(error, "errno", None) in (errno.EAGAIN, errno.EBUSY, errno.EACCES) and (
+        "lock" in str(error)
+    ):
+        return "another program has it (the port is locked)"
+    return str(error)
 
 
 def _close_opened(opening: "asyncio.Future[serial.Serial]") -> None:

@@ -7,12 +7,16 @@ import httpx
 
 from contract.http.fleet import Version
 from roundsman._async.artifacts import Artifacts
+from roundsman._async.audit import Audit
+from roundsman._async.certificates import Ca
 from roundsman._async.data_tables import Tables
 from roundsman._async.devices import Devices
 from roundsman._async.gateways import Gateways
 from roundsman._async.groups import Groups
 from roundsman._async.holds import Holds
 from roundsman._async.jobs import Jobs
+from roundsman._async.profiles import Profiles
+from roundsman._async.recovery import Recoveries
 from roundsman._async.runs import Runs
 from roundsman._async.secrets import Secrets
 from roundsman._async.tasks import Tasks
@@ -55,7 +59,11 @@ class AsyncRoundsman:
         self.users = Users(self._transport)
         self.tables = Tables(self._transport)
         self.secrets = Secrets(self._transport)
+        self.ca = Ca(self._transport)
+        self.audit = Audit(self._transport)
         self.artifacts = Artifacts(self._transport)
+        self.profiles = Profiles(self._transport)
+        self.recovery = Recoveries(self._transport)
 
     async def version(self) -> Version:
         """What the service is; needs no token."""

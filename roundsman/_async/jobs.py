@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from contract.http.history import DeletedJob, JobReferences
-from contract.http.jobs import Job
+from contract.http.jobs import DuplicateJob, Job
 from contract.http.runs import PauseRun, Run, StartRun
 from contract.http.targets import Preview, PreviewAsked
 from contract.job_document import JobDocument
@@ -46,6 +46,19 @@ class Jobs:
             content=content,
             headers={"content-type": media_type, "if-match": f'"{revision}"'},
             repeatable=False,
+        )
+        return parse(answer, Job)
+
+    async def duplicate(
+        self, job: str, *, name: str | None = None, new_id: str | None = None
+    ) -> Job:
+        """Save a copy of a job, without its runs; an id that is not given is made from the name.
+
+        Raises Conflict when `new_id` is taken.
+        """
+        asked = DuplicateJob(name=name, id=new_id)
+        answer = await self._transport.send(
+            "POST", f"/jobs/{job}/duplicate", body=asked, repeatable=False
         )
         return parse(answer, Job)
 

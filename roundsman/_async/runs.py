@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import aclosing
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from contract.http import Page
-from contract.http.runs import CancelRun, ChangeRun, PauseRun, RetryRun, Run
+from contract.http.runs import CancelRun, ChangeRun, PauseRun, PostponeRun, RetryRun, Run
 from contract.http.tasks import Task
 from contract.lifecycle import RUN_ENDS
 from roundsman._async import targets
@@ -48,6 +49,24 @@ class Runs(RunHistory):
     async def resume(self, run: str) -> Run:
         """Lift a person's pause; that of the run's job or of a window stays."""
         return parse(await self._transport.send("POST", f"/runs/{run}/resume"), Run)
+
+    async def postpone(
+        self,
+        run: str,
+        *,
+        by: timedelta | None = None,
+        to: datetime | None = None,
+        reason: str = "",
+    ) -> Run:
+        """Have a run that waits for its time start later: `by` so long, or `to` a time.
+
+        Raises Conflict when it has started or ended.
+        """
+        asked = PostponeRun(by=by, to=to, reason=reason)
+        answer = await self._transport.send(
+            "POST", f"/runs/{run}/postpone", body=asked, repeatable=to is not None
+        )
+        return parse(answer, Run)
 
     async def change(self, run: str, *, priority: Literal["low", "normal", "high"]) -> Run:
         """Change the priority of a run that has not ended."""

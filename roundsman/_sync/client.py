@@ -7,12 +7,16 @@ import httpx
 
 from contract.http.fleet import Version
 from roundsman._sync.artifacts import Artifacts
+from roundsman._sync.audit import Audit
+from roundsman._sync.certificates import Ca
 from roundsman._sync.data_tables import Tables
 from roundsman._sync.devices import Devices
 from roundsman._sync.gateways import Gateways
 from roundsman._sync.groups import Groups
 from roundsman._sync.holds import Holds
 from roundsman._sync.jobs import Jobs
+from roundsman._sync.profiles import Profiles
+from roundsman._sync.recovery import Recoveries
 from roundsman._sync.runs import Runs
 from roundsman._sync.secrets import Secrets
 from roundsman._sync.tasks import Tasks
@@ -55,7 +59,11 @@ class Roundsman:
         self.users = Users(self._transport)
         self.tables = Tables(self._transport)
         self.secrets = Secrets(self._transport)
+        self.ca = Ca(self._transport)
+        self.audit = Audit(self._transport)
         self.artifacts = Artifacts(self._transport)
+        self.profiles = Profiles(self._transport)
+        self.recovery = Recoveries(self._transport)
 
     def version(self) -> Version:
         """What the service is; needs no token."""

@@ -137,7 +137,7 @@ class RunHistory:
         return parse(self._transport.send("POST", f"/runs/{run}/items", body=asked), Run)
 
     def report(self, run: str) -> bytes:
-        """The run report, a CSV with a row for each task, UTF-8."""
+        """The run report, a CSV with a row for each target, UTF-8."""
         return (self._transport.send("GET", f"/runs/{run}/report.csv")).content
 
     def report_link(self, run: str) -> ReportLink:

@@ -26,7 +26,11 @@ NOUNS: Final = {
     "users": "People whom jobs are about.",
     "tables": "Data tables and their rows.",
     "secrets": "Named secrets that steps use.",
+    "ca": "Who signs the certificates of devices.",
+    "recovery": "A cloud that was restored from a backup.",
+    "audit": "Who did what, and when.",
     "artifacts": "Firmware images and other immutable files.",
+    "profiles": "What gateways know of device families.",
     "doctor": "Check address, token and versions, and say what to do.",
 }
 MODULES: Final = {"cloud": "programs", "gateway": "programs", "sim": "programs"}

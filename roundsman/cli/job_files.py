@@ -4,16 +4,19 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
+from contract import plugins
 from contract.document_nodes import Node, compose, locate
 from contract.document_problems import DocumentInvalid, Problem
 from contract.documents import load, load_value
 from contract.http.problems import ProblemItem
-from contract.job_document import JobDocument, problems
+from contract.job_document import JobDocument, Place, problems
+from contract.steps import OUR_NAMESPACES, load_verbs
 from roundsman.cli.failures import DocumentRefused, Exit, Failure
 from roundsman.errors import BadRequest
 
@@ -32,8 +35,9 @@ def read_text(path: Path) -> tuple[str, str]:
 
 def check_job(text: str, source: str) -> JobDocument:
     """Read a job. Raises DocumentInvalid with every problem that can be seen from here."""
+    load_verbs(entry_points(group=plugins.STEPS))  # what is wrong with one, its programs say
     document = load(text, JobDocument, source)
-    found = problems(document)
+    found = [item for item in problems(document) if not _is_for_the_service(document, item[0])]
     if found:
         root = compose(text)
         places = [(locate(root, tuple(place)), str(place), message) for place, message in found]
@@ -44,6 +48,16 @@ def check_job(text: str, source: str) -> JobDocument:
             ]
         )
     return document
+
+
+def _is_for_the_service(document: JobDocument, place: Place) -> bool:
+    """A verb of a package that is not installed here: the service may well have it."""
+    if place[-1:] != ("uses",):
+        return False
+    value: Any = document
+    for key in place:
+        value = getattr(value, str(key)) if isinstance(value, BaseModel) else value[key]
+    return str(value).partition(".")[0] not in OUR_NAMESPACES
 
 
 @contextmanager

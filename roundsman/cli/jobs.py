@@ -14,7 +14,7 @@ from contract.ids import slug
 from roundsman._sync.client import Roundsman
 from roundsman.cli.failures import Exit, Failure
 from roundsman.cli.job_files import check_job, naming, read_context, read_text
-from roundsman.cli.options import noun, verb
+from roundsman.cli.options import noun, read_time, verb
 from roundsman.cli.output import Column
 from roundsman.cli.session import connect, output_of
 from roundsman.cli.target_files import Query, read_query
@@ -58,19 +58,49 @@ def create(
     output_of(ctx).item(job, _rows(job))
 
 
-@verb(app, "save", "roundsman jobs save -f pump-firmware.yaml")
+@verb(
+    app,
+    "save",
+    "roundsman jobs save -f pump-firmware.yaml",
+    "roundsman jobs save -f pump-firmware.yaml --job pump-firmware",
+)
 def save(
     ctx: typer.Context,
     file: Annotated[Path, typer.Option("--file", "-f", help="The job, YAML or JSON; - is stdin.")],
+    job: Annotated[
+        str | None, typer.Option(help="The job's id, where neither id nor name say it.")
+    ] = None,
 ) -> None:
-    """Replace a job that exists with a newer document. Runs in flight keep the one they have."""
+    """Replace a job that exists with a newer document. Runs in flight keep the one they have.
+
+    With --job the document may bring another name: a job's id never changes.
+    """
     text, source = read_text(file)
     document = check_job(text, source)
     client = connect(ctx)
-    old = client.jobs.get(document.id or slug(document.name))
+    old = client.jobs.get(job or document.id or slug(document.name))
     with naming(text, source):
-        job = client.jobs.update(old.id, text, old.revision)
-    output_of(ctx).item(job, _rows(job))
+        saved = client.jobs.update(old.id, text, old.revision)
+    output_of(ctx).item(saved, _rows(saved))
+
+
+@verb(
+    app,
+    "duplicate",
+    "roundsman jobs duplicate pump-firmware",
+    "roundsman jobs duplicate pump-firmware --name 'Pumps of Rome' --id pumps-rome",
+)
+def duplicate(
+    ctx: typer.Context,
+    job: Annotated[str, typer.Argument(help="The id of the job that is copied.")],
+    name: Annotated[str | None, typer.Option(help="The copy's name.")] = None,
+    new_id: Annotated[
+        str | None, typer.Option("--id", help="The copy's id; made from the name if not given.")
+    ] = None,
+) -> None:
+    """Save a copy of a job under another name and id, without its runs."""
+    made = connect(ctx).jobs.duplicate(job, name=name, new_id=new_id)
+    output_of(ctx).item(made, _rows(made))
 
 
 @verb(app, "list", "roundsman jobs list", "roundsman jobs list -o json")
@@ -102,16 +132,20 @@ def run_(
     replace: Annotated[
         bool, typer.Option("--replace", help="Cancel the run in flight, and start when it ended.")
     ] = False,
+    at: Annotated[str | None, typer.Option(help="Start at this time, with its zone.")] = None,
     after: Annotated[str | None, typer.Option(help="Start so much later: 90s, 2h.")] = None,
     expires: Annotated[str | None, typer.Option(help="End it so long after its start.")] = None,
     watch: Watch = False,
 ) -> None:
     """Start a run of a job."""
+    if at is not None and after is not None:
+        raise Failure("Give --at or --after, not both", code=Exit.USAGE)
     client = connect(ctx)
     try:
         more = {
             "query": read_query(query),
             "replace": replace,
+            "at": None if at is None else read_time(at),
             "after": None if after is None else parse_duration(after),
             "expires_after": None if expires is None else parse_duration(expires),
         }
@@ -153,7 +187,12 @@ def preview(
             given = {**(own if isinstance(own, dict) else {}), **given}
         found = client.jobs.preview(job, context=given, query=read_query(query))
     output = output_of(ctx)
-    about = [("targets", found.count), ("of", found.resource), ("table", found.table or None)]
+    about = [
+        ("targets", found.count),
+        ("tasks", found.tasks),
+        ("of", found.resource),
+        ("table", found.table or None),
+    ]
     output.item(found, [*about, *(("warning", text) for text in found.warnings)])
     output.rows(["TARGET"], [[one.get("id")] for one in found.sample])
     if found.excluded:
@@ -257,6 +296,7 @@ COLUMNS = [
     Column[Job]("ID", lambda job: job.id),
     Column[Job]("NAME", lambda job: job.name),
     Column[Job]("TYPE", lambda job: job.type),
+    Column[Job]("TARGETS", lambda job: job.resource),
     Column[Job]("RUN", lambda job: job.run.status if job.run else None),
     Column[Job]("PROGRESS", lambda job: job.run.progress if job.run else None),
     Column[Job]("LAST RUN", lambda job: job.last_run_at),
@@ -270,9 +310,11 @@ def _rows(job: Job) -> list[tuple[str, object]]:
         ("name", job.name),
         ("description", job.description),
         ("type", job.type),
+        ("targets", job.resource),
         ("revision", job.revision),
         ("updated", job.updated_at),
         ("paused by", job.paused_by or None),
         ("last run", job.run.id if job.run else None),
+        ("last run at", job.last_run_at),
         ("its status", job.run.status if job.run else None),
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
@@ -33,6 +34,17 @@ def as_format(text: str | None) -> Format | None:
         return None if text is None else Format(text)
     except ValueError:
         raise typer.BadParameter(f"`{text}` is none of {', '.join(Format)}") from None
+
+
+def read_time(text: str) -> datetime:
+    """A time with its zone, in ISO 8601. Raises ValueError."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"`{text}` is no time such as 2027-01-31T22:00+01:00") from None
+    if found.tzinfo is None:
+        raise ValueError(f"`{text}` needs its zone, such as {text}Z")
+    return found
 
 
 def _keep(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:

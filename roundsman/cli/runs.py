@@ -12,7 +12,7 @@ from contract.http.runs import Run, RunLogLine
 from contract.http.tasks import Task
 from contract.lifecycle import RUN_ENDS, RunStatus, run_statuses
 from roundsman.cli.failures import Exit, Failure, run_exit
-from roundsman.cli.options import noun, verb
+from roundsman.cli.options import noun, read_time, verb
 from roundsman.cli.output import Column
 from roundsman.cli.session import connect, output_of
 from roundsman.errors import Unreachable
@@ -60,7 +60,7 @@ def get(ctx: typer.Context, run: RunArgument) -> None:
 
 @verb(app, "tasks", "roundsman runs tasks 0198f0c2-7b1e-7c4e-9d0e-5a1f4be0c7aa -o ndjson")
 def tasks(ctx: typer.Context, run: RunArgument) -> None:
-    """List the tasks of a run, one for each target."""
+    """List the tasks of a run: one for each target, or for several with `iteration.batch`."""
     output_of(ctx).items(connect(ctx).runs.tasks(run), TASK_COLUMNS)
 
 
@@ -202,6 +202,31 @@ def cancel(
         output_of(ctx).say(f"{found.counts.in_flight} tasks are in flight and will end first.")
 
 
+@verb(
+    app,
+    "postpone",
+    "roundsman runs postpone 0198f0c2-7b1e-7c4e-9d0e-5a1f4be0c7aa --by 2h",
+    "roundsman runs postpone 0198f0c2-7b1e-7c4e-9d0e-5a1f4be0c7aa --to 2027-01-31T22:00+01:00",
+)
+def postpone(
+    ctx: typer.Context,
+    run: RunArgument,
+    by: Annotated[str | None, typer.Option(help="So much later than planned: 90s, 2h.")] = None,
+    to: Annotated[str | None, typer.Option(help="At this time, with its zone.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; stands in the run's log.")] = "",
+) -> None:
+    """Have a run that waits for its time start later; one that has started refuses."""
+    if (by is None) == (to is None):
+        raise Failure("Give --by or --to, not both", code=Exit.USAGE)
+    try:
+        longer = None if by is None else parse_duration(by)
+        moment = None if to is None else read_time(to)
+    except ValueError as error:
+        raise Failure(str(error), code=Exit.USAGE) from None
+    found = connect(ctx).runs.postpone(run, by=longer, to=moment, reason=reason)
+    output_of(ctx).item(found, run_rows(found))
+
+
 @verb(app, "pause", "roundsman runs pause 0198f0c2-7b1e-7c4e-9d0e-5a1f4be0c7aa")
 def pause(
     ctx: typer.Context,
@@ -261,7 +286,7 @@ def report(
         Path | None, typer.Option("--file", "-f", help="Where to write it; else on stdout.")
     ] = None,
 ) -> None:
-    """Get the run report: a CSV with a row for each task."""
+    """Get the run report: a CSV with a row for each target."""
     content = connect(ctx).runs.report(run)
     if file is None:
         sys.stdout.buffer.write(content)
@@ -282,7 +307,7 @@ COLUMNS = [
 ]
 TASK_COLUMNS = [
     Column[Task]("ID", lambda task: task.id),
-    Column[Task]("TARGET", lambda task: task.target),
+    Column[Task]("TARGET", lambda task: task.about),
     Column[Task]("GATEWAY", lambda task: task.gateway),
     Column[Task]("STATUS", lambda task: task.status),
     Column[Task]("PROGRESS", lambda task: task.progress),
@@ -321,6 +346,7 @@ def run_rows(run: Run) -> list[tuple[str, object]]:
         ("status", "unknown" if run.unknown else run.status),
         ("progress", run.progress),
         ("tasks", counts),
+        *([("targets", run.targets)] if run.targets != run.counts.total else []),
         ("created", run.created_at),
         ("started", run.started_at),
         ("ended", run.ended_at),

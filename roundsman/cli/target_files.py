@@ -74,7 +74,9 @@ def show(ctx: typer.Context, client: Roundsman, run: Run) -> Run:
         ended,
         [("id", ended.id), ("status", ended.status), *results.items(), ("reason", ended.reason)],
     )
-    output.rows(["LINE", "REASON"], [[one["line"], one["reason"]] for one in wrong])
+    names = {name.upper() for one in wrong for name in one} & {"DEVICE", "GATEWAY"}
+    where = min(names, default="LINE")
+    output.rows([where, "REASON"], [[one[where.lower()], one["reason"]] for one in wrong])
     code = run_exit(ended.status)
     if code:
         raise typer.Exit(code)

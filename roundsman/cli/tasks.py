@@ -1,7 +1,7 @@
 """`roundsman tasks`: one target's part of a run."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from pydantic import JsonValue
@@ -12,11 +12,16 @@ from roundsman.cli.options import noun, verb
 from roundsman.cli.session import connect, output_of
 
 app = noun("One target's part of a run.")
+_SHOWN: Final = 20
 
 
 @verb(app, "get", "roundsman tasks get 0198f0c2-7b1e-7c4e-9d0e-5a1f4be0c7aa-3")
 def get(
-    ctx: typer.Context, task: Annotated[str, typer.Argument(help="The task's id.", metavar="TASK")]
+    ctx: typer.Context,
+    task: Annotated[str, typer.Argument(help="The task's id.", metavar="TASK")],
+    inputs: Annotated[
+        bool, typer.Option("--inputs", help="Also what each step was given, rendered.")
+    ] = False,
 ) -> None:
     """Show a task: its attempts, newest first, and the steps of each with their times."""
     found = connect(ctx).tasks.get(task)
@@ -39,6 +44,13 @@ def get(
                 for step in attempt.steps
             ],
         )
+        for step in attempt.steps:
+            if step.failure is not None and step.help:
+                output.say(f"{step.name or step.id}: {step.help}")
+        for step in attempt.steps if inputs else ():
+            if step.input is not None:
+                cut = " (cut)" if step.input_truncated else ""
+                output.say(f"{step.id} was given{cut}: {json.dumps(step.input, indent=2)}")
 
 
 @verb(
@@ -93,7 +105,7 @@ def _json(name: str, text: str) -> JsonValue:
 def _rows(task: TaskDetail) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [
         ("id", task.id),
-        ("target", task.target),
+        ("target", task.about),
         ("gateway", task.gateway),
         ("status", task.status),
         ("progress", task.progress),
@@ -102,6 +114,10 @@ def _rows(task: TaskDetail) -> list[tuple[str, object]]:
         ("started", task.started_at),
         ("ended", task.ended_at),
     ]
+    if task.input.targets:
+        more = len(task.input.targets) - _SHOWN
+        shown = ", ".join(task.input.targets[:_SHOWN])
+        rows.insert(2, ("targets", f"{shown} and {more} more" if more > 0 else shown))
     if task.failure:
         rows += [
             ("failure", task.failure.code),

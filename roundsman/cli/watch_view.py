@@ -110,7 +110,7 @@ def _task_table(tasks: Sequence[Task], now: datetime) -> RenderableType:
             finished_style=style or "bar.finished",
         )
         table.add_row(
-            Text(cell(task.target)),
+            Text(cell(task.about)),
             bar,
             Text(f"{done:3.0f} %"),
             Text(task.status, style),

@@ -30,6 +30,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "mqtt.publish": {"topic": "a/b", "payload": {"n": 1}},
     "mqtt.await": {"topic": "a/+", "match": "payload.n == ctx.n"},
     "notify.email": {"to": "a@example.com", "subject": "s", "text": "t"},
+    "notify.sms": {"to": ["+4930123456"], "text": "t"},
+    "sql.query": {"database": "plant", "statement": "SELECT $1", "parameters": [1]},
     "fleet.tag": {"tags": {"a": 1}},
     "fleet.set": {"attributes": {"a": 1}},
     "fleet.record_state": {"values": {"a": 1}},
@@ -37,6 +39,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "fleet.delete": {"device": "pump-1"},
     "fleet.acknowledge": {"task": "r-2"},
     "fleet.run_job": {"job": "other"},
+    "fleet.postpone_run": {"run": "r", "by": "1h"},
     "fleet.cancel_run": {"run": "r"},
     "fleet.extend_run": {"items": [{"target": "pump-1"}]},
 }
@@ -50,7 +53,8 @@ class World:
         self.did: list[str] = []
         self.refuses = refuses
         self.kept: Any = None
-        self.web = self.messages = self.mail = self
+        self.read_only = False
+        self.web = self.messages = self.mail = self.sms = self.databases = self
 
     async def ask(self, request: Any) -> WebAnswer:
         self.did.append(f"{request.method} {request.url}")
@@ -62,6 +66,20 @@ class World:
         if self.refuses:
             raise StepInvalid("no", "mail_failed")
         self.did.append(message_id)
+
+    async def deliver(self, to: str, text: str, key: str) -> None:
+        if self.refuses:
+            raise StepInvalid("no", "sms_failed")
+        self.did.append(key)
+
+    def is_read_only(self, name: str) -> bool:
+        return self.read_only
+
+    async def query(self, name: str, statement: Any) -> dict[str, Any]:
+        if self.refuses:
+            raise StepInvalid("no", "sql_failed")
+        self.did.append(statement.text)
+        return {}
 
     async def publish(self, topic: str, payload: bytes, **options: Any) -> None:
         self.did.append(f"{topic} {payload.decode()}")
@@ -144,6 +162,27 @@ async def test_a_request_that_may_be_repeated_is(method):
     assert isinstance(outcome, StepDone)
 
 
+@pytest.mark.row("A12")
+async def test_a_database_that_may_only_be_read_is_asked_again_after_a_restart():
+    world = World()
+    world.read_only = True
+    assert isinstance(await perform("sql.query", world, resumed=True), StepDone)
+    assert world.did == ["SELECT $1"]
+
+
+@pytest.mark.row("A12")
+@pytest.mark.parametrize(
+    ("verb", "changes"),
+    [
+        ("sql.query", {"statement": "SELECT {{ ctx.n }}"}),
+        ("notify.sms", {"to": "030 123456"}),
+        ("notify.sms", {"to": ["+4930123456"] * 101}),
+    ],
+)
+def test_what_can_be_seen_to_be_wrong_is_refused_when_the_job_is_saved(verb, changes):
+    assert problems_of(verb, {**GOOD[verb], **changes})
+
+
 async def test_a_loop_of_what_may_not_be_repeated_stops_after_a_restart():
     each = {"uses": "http.request", "with": GOOD["http.request"]}
     world = World()
@@ -152,7 +191,9 @@ async def test_a_loop_of_what_may_not_be_repeated_stops_after_a_restart():
     assert (outcome.code, world.did) == ("interrupted", [])
 
 
-@pytest.mark.parametrize("verb", [v for v in VERBS_HERE if v.startswith(("fleet", "http", "not"))])
+@pytest.mark.parametrize(
+    "verb", [v for v in VERBS_HERE if v.startswith(("fleet", "http", "not", "sql"))]
+)
 async def test_a_refusal_is_an_answer_with_a_code(verb):
     try:
         outcome = await perform(verb, World(refuses=True))

@@ -21,18 +21,51 @@ from gateway.drivers.base import (
 )
 from gateway.errors import DeviceUnreachable, GatewayError, ReplyGarbled, StepInvalid
 from tests.kit.device_rigs import mqtt_rig, smp_rig
+from tests.kit.line_rigs import line_json_rig
+from tests.kit.modbus_rigs import one_modbus_rig
 from tests.kit.waiting import wait_until_async
 
-DRIVERS = ["smp", "mqtt"]
+WITH_FIRMWARE = ["smp", "mqtt"]
+WITHOUT_FIRMWARE = ["line_json", "modbus"]
+READ = Command("read", {"points": ["temperature"]})
+# Which command of each only reads.
+HARMLESS = {
+    "smp": Command("version"),
+    "mqtt": Command("version"),
+    "line_json": READ,
+    "modbus": READ,
+}
 
 
-@pytest.fixture(params=DRIVERS)
-def rig(request, tmp_path):
-    """Make the rig of each driver in turn; used as a context manager."""
-    if request.param == "smp":
-        return lambda faults=None: smp_rig(tmp_path, faults)
+def rig_of(name, request, tmp_path):
+    """How the rig of a driver is made; used as a context manager."""
+    rigs = {"smp": smp_rig, "line_json": line_json_rig, "modbus": one_modbus_rig}
+    if name in rigs:
+        return lambda faults=None: rigs[name](tmp_path, faults)
     broker = request.getfixturevalue("nats")
     return lambda faults=None: mqtt_rig(tmp_path, broker, faults)
+
+
+@pytest.fixture(params=WITH_FIRMWARE)
+def rig(request, tmp_path):
+    """The drivers that can update firmware, in turn."""
+    return rig_of(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=WITHOUT_FIRMWARE)
+def plain_rig(request, tmp_path):
+    return rig_of(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=[*WITH_FIRMWARE, *WITHOUT_FIRMWARE])
+def any_rig(request, tmp_path):
+    """Every driver in turn."""
+    return rig_of(request.param, request, tmp_path)
+
+
+@pytest.fixture
+def harmless(any_rig, request):
+    return HARMLESS[request.node.callspec.params["any_rig"]]
 
 
 @pytest.fixture
@@ -200,12 +233,46 @@ async def test_an_unknown_command_is_our_mistake_or_the_devices_refusal(rig, kin
             assert "make_coffee" in answer.text
 
 
-async def test_silence_is_raised_in_time_and_forgotten_when_it_ends(rig):
-    async with rig(Faults(silences=(Silence(after_requests=1, requests=6),))) as it:
+async def test_silence_is_raised_in_time_and_forgotten_when_it_ends(any_rig, harmless):
+    async with any_rig(Faults(silences=(Silence(after_requests=1, requests=6),))) as it:
         with pytest.raises(DeviceUnreachable):
             await it.ask(Probe(), 0.6)
         await online_again(it)
-        assert isinstance(await it.ask(Command("version")), Answered)
+        assert isinstance(await it.ask(harmless), Answered)
+
+
+@pytest.mark.row("E4")
+async def test_a_device_is_opened_asked_closed_and_opened_again(any_rig, harmless):
+    async with any_rig() as it:
+        for _ in range(2):
+            await it.driver.open()
+            assert not it.driver.is_away
+            assert isinstance(await it.ask(Probe()), Answered)
+            assert isinstance(await it.ask(harmless), Answered)
+            await it.driver.close()
+            await it.driver.close()
+
+
+@pytest.mark.row("E4")
+async def test_what_a_driver_cannot_do_is_unsupported_and_harms_nothing(plain_rig):
+    async with plain_rig() as it:
+        for request in (ReadFirmware(), it.upload, ConfirmFirmware()):
+            with pytest.raises(StepInvalid) as caught:
+                await it.ask(request)
+            assert caught.value.code == "verb_unsupported"
+        assert isinstance(await it.ask(Probe()), Answered)
+
+
+async def test_a_question_that_is_given_up_leaves_a_driver_that_works(any_rig, harmless):
+    slow = Faults(late_replies=1.0, late_by_s=0.1)
+    async with any_rig(slow) as it:
+        for _ in range(3):
+            asking = asyncio.get_running_loop().create_task(it.ask(harmless))
+            await asyncio.sleep(0)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+        assert isinstance(await it.ask(harmless), Answered)
 
 
 async def test_doubled_and_late_replies_answer_nothing_else(rig):
@@ -247,10 +314,10 @@ async def test_a_cancel_in_the_middle_leaves_a_driver_that_works(rig):
         assert it.holds_new
 
 
-async def test_a_device_that_is_not_there_is_unreachable(rig):
-    async with rig(Faults(silences=(Silence(after_requests=1),))) as it:
+async def test_a_device_that_is_not_there_is_unreachable(any_rig, harmless):
+    async with any_rig(Faults(silences=(Silence(after_requests=1),))) as it:
         with pytest.raises(GatewayError):
-            await it.ask(Command("version"), 0.6)
+            await it.ask(harmless, 0.6)
         with pytest.raises(DeviceUnreachable):
             await it.ask(Probe(), 0.6)
         await it.driver.close()

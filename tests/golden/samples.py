@@ -11,6 +11,8 @@ from contract.messages import (
     CancelItem,
     DeviceState,
     Failure,
+    HeldProfile,
+    HeldProfiles,
     Hello,
     InventoryDevice,
     JobBody,
@@ -31,6 +33,8 @@ from contract.messages import (
     TaskMark,
     TaskRef,
     TaskSnapshot,
+    WantedProfile,
+    WantedProfiles,
     Welcome,
 )
 from contract.topics import Kind
@@ -65,6 +69,10 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
             )
         ],
         tasks=[TaskMark(task=TASK, attempt=2, revision=9, status=TaskStatus.RUNNING)],
+        profiles=[HeldProfile(name="pump_v2", sha256=SHA, size=512)],
+        proof="5e88",
+        mark="m-2",
+        last_mark="m-1",
     ),
     Kind.REPORT: Report(
         session="s-1",
@@ -96,6 +104,8 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
                         result={"offset": 4096},
                         truncated=True,
                         note="4 of 8 KiB",
+                        input={"artifact": "pump-2.4.1", "password": "***"},
+                        input_truncated=True,
                     ),
                     StepSnapshot(
                         id="confirm",
@@ -126,12 +136,26 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
         ],
         states=[
             DeviceState(
-                number=1, at=1_700_000_000_003, device="pump-7", link="up", values={"bar": 2.5}
+                number=1,
+                order=4,
+                at=1_700_000_000_003,
+                device="pump-7",
+                link="up",
+                values={"bar": 2.5},
             )
         ],
+        time=1_700_000_000_009,
         dropped={"states": 17},
         digest="00",
         health={"disk_free": 1_000_000},
+        profiles=HeldProfiles(
+            revision=4,
+            profiles=[
+                HeldProfile(
+                    name="pump_v2", sha256=SHA, size=512, refused="0" * 64, problem="not YAML"
+                )
+            ],
+        ),
     ),
     Kind.CALL: Call(
         session="s-1",
@@ -157,6 +181,10 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
         limits=Limits(heartbeat=5_000, max_unreceipted=4),
         conflict=True,
         hello_within=30_000,
+        profiles=WantedProfiles(
+            revision=4, profiles=[WantedProfile(name="pump_v2", sha256=SHA, size=512)]
+        ),
+        refused="token_void",
     ),
     Kind.OFFER: Offer(
         session="s-1",
@@ -206,6 +234,8 @@ SAMPLES: Final[dict[Kind, AnyMessage]] = {
                 start_by=60_000,
                 priority=2,
                 acknowledgment_token="ack_2_00",
+                targets=[{"id": "pump-8", "deleted": True}],
+                run_facts={"started_at": 1_767_225_600_000, "counts": {"succeeded": 3}},
             )
         ],
     ),

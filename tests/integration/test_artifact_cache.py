@@ -271,6 +271,21 @@ async def test_devices_fetch_from_the_gateway_with_ranges(cloud, cache):
             assert (await asyncio.to_thread(get, f"{url[: -len(DIGEST)]}{other}"))[0] == 404
 
 
+@pytest.mark.row("E6", "E11")
+async def test_devices_fetch_only_what_a_running_task_has_many_at_once(cloud, cache):
+    await cache.fetch(DIGEST, len(BODY), no_progress, holder="task:1")
+    await cache.fetch(DIGEST, len(BODY), no_progress, holder="task:2")
+    async with ArtifactServer(cache.find_held) as server:
+        url = server.url_for(DIGEST)
+        answers = await asyncio.gather(*(asyncio.to_thread(get, url) for _ in range(20)))
+        assert {answer[::2] for answer in answers} == {(200, BODY)}
+        cache.release("task:1")
+        assert (await asyncio.to_thread(get, url))[0] == 200
+        cache.release("task:2")
+        assert (await asyncio.to_thread(get, url))[0] == 404
+        assert cache.find(DIGEST) is not None  # kept for the next task, and served to nobody
+
+
 async def test_nonsense_and_stalled_clients_do_not_hurt_the_server(cloud, cache):
     await cache.fetch(DIGEST, len(BODY), no_progress)
     async with ArtifactServer(cache.find) as server:

@@ -93,3 +93,17 @@ async def test_what_arrived_before_the_end_is_still_read(pty):
     await port.close()
     with pytest.raises(DeviceUnreachable):
         await port.read()
+
+
+async def test_an_opening_that_was_given_up_does_not_keep_the_port(pty):
+    _, path = pty
+    port = SerialPort(path)
+    for _ in range(20):
+        opening = asyncio.get_running_loop().create_task(port.open())
+        await asyncio.sleep(0)  # it is on its way
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await port.open()
+        assert port.is_open
+    await port.close()

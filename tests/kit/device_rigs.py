@@ -16,6 +16,7 @@ from contract.device.mcuboot import parse_image
 from contract.documents import load
 from firmware_sim import flash
 from firmware_sim.device import Device, Identity
+from firmware_sim.endpoints.connections import Connections
 from firmware_sim.endpoints.mqtt import MqttEndpoint
 from firmware_sim.endpoints.pty import PtyEndpoint
 from firmware_sim.faults import Faults
@@ -95,9 +96,10 @@ async def smp_rig(
     faults: Faults | None = None,
     baud: int | None = None,
     settings: SmpSettings | None = None,
+    device: Device | None = None,
     **options: Any,
 ) -> AsyncIterator[Rig]:
-    device, line = make_device(faults or Faults()), folder / "pump-1"
+    device, line = device or make_device(faults or Faults()), folder / "pump-1"
     personality = SmpPersonality(device, settings or SmpSettings())
     endpoint = PtyEndpoint(personality, line, baud)
     chosen = SmpOptions(port=str(line), baud=baud or 115200, **{**QUICK, **options})
@@ -140,7 +142,7 @@ async def mqtt_rig(
     async with (
         ArtifactServer(lambda sha256: upload.path) as server,
         httpx.AsyncClient(trust_env=False) as http,
-        running(MqttEndpoint(personality, broker.url, http).run),
+        running(MqttEndpoint(personality, broker.url, http, Connections()).run),
         running(link.run),
     ):
         try:

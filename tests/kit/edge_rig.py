@@ -25,7 +25,7 @@ from gateway.actions.base import (
 from gateway.app import Chance, Gateway
 from gateway.domain.facts import Instant
 from gateway.drivers.base import Answered, Command, DeviceFacts, DeviceRequest, OnDeviceLog
-from gateway.errors import ArtifactUnavailable, DeviceUnreachable
+from gateway.errors import ArtifactUnavailable, DeviceUnreachable, PortUnavailable
 from gateway.journal import meta
 from gateway.journal.database import open_database
 from gateway.runner.devices import Device
@@ -36,11 +36,12 @@ EPOCH = 1_760_000_000_000
 
 @dataclass
 class FakeDevice:
-    """What a device lived through. `silent` and `slow_s` are how it behaves."""
+    """What a device lived through. `silent`, `unplugged` and `slow_s` are how it behaves."""
 
     id: str
     commands: list[str] = field(default_factory=list)
     silent: bool = False
+    unplugged: bool = False
     slow_s: float = 0.1
     opened: int = 0
 
@@ -50,6 +51,8 @@ class FakeDevice:
 
     async def open(self) -> DeviceFacts:
         await asyncio.sleep(0.01)
+        if self.unplugged:
+            raise PortUnavailable("no such port")
         if self.silent:
             raise DeviceUnreachable(f"{self.id} is silent")
         self.opened += 1

@@ -10,11 +10,13 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from contract import failures, lifecycle, steps, waiting
 from contract.job_document import json_schema
+from gateway.drivers.registry import Drivers
 from tests.kit import cli_help, cloud_docs
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
@@ -132,7 +134,38 @@ def step_library() -> str:
     return "\n".join(parts)
 
 
+def driver_list() -> str:
+    drivers = Drivers()
+    parts = [
+        _NOTICE,
+        "# Drivers\n",
+        "What stands in a device's settings beside what all devices have. An installed package may",
+        "bring more: [how to add a driver](../how-to/add-a-driver.md).\n",
+    ]
+    for name in drivers.names:
+        kind = drivers.kind(name)
+        parts.append(f"## {name}\n")
+        parts.append(f"{_sentence(kind.summary)} [More](drivers/{name}.md).\n")
+        schema = kind.options.model_json_schema()
+        rows = [
+            [f"`{key}`", field.get("description", ""), _default_of(key, field, schema)]
+            for key, field in schema["properties"].items()
+        ]
+        parts.append(_table(["key", "meaning", "if not given"], rows))
+    return "\n".join(parts)
+
+
+def profile_schema(driver: str) -> str:
+    """The JSON Schema of a driver's profiles."""
+    model = Drivers().kind(driver).profile
+    assert model is not None
+    return json.dumps(model.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "drivers.md": driver_list,
+    "mqtt-profile.schema.json": partial(profile_schema, "mqtt"),
+    "modbus-profile.schema.json": partial(profile_schema, "modbus"),
     "life-cycles.md": life_cycles,
     "failures.md": failure_codes,
     "waiting.md": wait_codes,

@@ -2,9 +2,11 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +27,17 @@ class ProgramEnded(AssertionError):
     """A program ended while a test waited for something it should do."""
 
 
+def _dying_with_us() -> list[str]:
+    """Words before a command, so that nothing outlives a test run that was killed.
+
+    The signal comes when the thread that started it ends, so only the main one may ask for it.
+    """
+    tool = shutil.which("setpriv")
+    if tool is None or threading.current_thread() is not threading.main_thread():
+        return []
+    return [tool, "--pdeathsig", "KILL", "--"]
+
+
 class Program:
     """One program in a process group of its own. Its output goes to `log`, all starts in a row."""
 
@@ -39,7 +52,7 @@ class Program:
         self.name = name
         self.command = [str(word) for word in command]
         self.log = log
-        self._env = dict(env or {})
+        self.env = dict(env or {})  # read at each start
         self._cwd = cwd
         self._process: subprocess.Popen[bytes] | None = None
         self._read_from = 0  # where the log of the current start begins
@@ -51,12 +64,12 @@ class Program:
         with open(self.log, "ab") as out:
             self._read_from = out.tell()
             self._process = subprocess.Popen(
-                self.command,
+                [*_dying_with_us(), *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=self._cwd,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._env},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.env},
                 start_new_session=True,
             )
         return self

@@ -17,6 +17,7 @@ from contract.lifecycle import RUN_ENDS, RunStatus, TaskStatus
 from firmware_sim.images import build_image
 from roundsman._sync.client import Roundsman
 from tests.kit.brokers import Broker, Mosquitto, Nats
+from tests.kit.faulty_link import FaultyLink
 from tests.kit.ports import free_port
 from tests.kit.processes import Program, Programs
 from tests.kit.rig_checks import check_firmware, check_run, check_task
@@ -147,7 +148,7 @@ class Rig:
         name: str,
         groups: Sequence[Group] = (),
         *,
-        uplink: bool = False,
+        uplink: bool | type[FaultyLink] = False,
         start: bool = True,
         **site: Any,
     ) -> Site:
@@ -161,7 +162,8 @@ class Rig:
         link = None
         http_port, broker_port = self.http_port, self.broker_port
         if uplink:
-            link = Uplink(broker_port, http_port).start()
+            kind = FaultyLink if uplink is True else uplink
+            link = Uplink(broker_port, http_port, kind).start()
             http_port, broker_port = link.http.port, link.mqtt.port
         made = Site(
             self.programs,

@@ -6,7 +6,7 @@ It speaks the contract over a test client, in any gateway's name, and keeps all 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from contract.ids import DEFAULT_ORG, GatewayId, OrgId
 from contract.lifecycle import TaskStatus
@@ -28,6 +28,8 @@ from contract.topics import parse as parse_topic
 from tests.kit.mqtt_client import MqttClient
 from tests.kit.waiting import wait_until
 
+DEVICES_A_PAGE: Final = 500
+
 
 class BareGateway:
     """In session while its block is open. `journal` and `instance` name what it claims to be."""
@@ -46,6 +48,7 @@ class BareGateway:
         self._devices = [InventoryDevice(id=device, type="device") for device in devices]
         self._journal, self._instance = journal, instance
         self._said = 0
+        self._parsed: list[Message] = []
 
     def __enter__(self) -> Self:
         self._client.connect()
@@ -65,16 +68,18 @@ class BareGateway:
         """Say hello with an empty journal, and take the session its welcome opens."""
         self._said += 1
         nonce = f"nonce-{self._said}"
-        hello = Hello(
-            nonce=nonce,
-            page=1,
-            pages=1,
-            journal=self._journal,
-            instance=self._instance,
-            verbs=sorted(PERFORMED),
-            devices=self._devices,
-        )
-        self.say(Kind.HELLO, encode(hello))
+        starts = range(0, max(len(self._devices), 1), DEVICES_A_PAGE)
+        for page, start in enumerate(starts, 1):
+            hello = Hello(
+                nonce=nonce,
+                page=page,
+                pages=len(starts),
+                journal=self._journal,
+                instance=self._instance,
+                verbs=sorted(PERFORMED),
+                devices=self._devices[start : start + DEVICES_A_PAGE],
+            )
+            self.say(Kind.HELLO, encode(hello))
 
         def answer() -> Welcome | None:
             return next((w for w in self.heard(Welcome) if w.nonce == nonce), None)
@@ -103,10 +108,9 @@ class BareGateway:
 
     def heard(self, kind: type[Message]) -> Iterator[Any]:
         """Everything of a kind that has come down so far, in order."""
-        for topic, payload in list(self._client.messages):
-            message = parse(parse_topic(topic)[1], payload)
-            if isinstance(message, kind):
-                yield message
+        for topic, payload in self._client.messages[len(self._parsed) :]:
+            self._parsed.append(parse(parse_topic(topic)[1], payload))
+        yield from (message for message in self._parsed if isinstance(message, kind))
 
     def wait_for_offers(self, count: int) -> list[OfferedTask]:
         """The tasks offered, once there are `count` different ones, in their order."""

@@ -15,7 +15,13 @@ from tests.kit.waiting import wait_until
 
 # What a simulated device answers at once needs no long patience.
 SMP_OPTIONS: Final[Mapping[str, Any]] = {"reply_wait_s": 0.5, "no_progress_s": 10.0}
+LINE_OPTIONS: Final[Mapping[str, Any]] = {"reply_wait_s": 0.3, "tries": 30}
+MODBUS_OPTIONS: Final[Mapping[str, Any]] = {"reply_wait_s": 0.3, "tries": 10}
 PATIENCE: Final = "2s"
+# Personalities that are named as the profile they are spoken to with.
+FAMILIES: Final = (
+    "tasmota", "shelly_gen1", "shelly_gen2", "zigbee2mqtt", "esphome", "losant", "thingsboard",
+)  # fmt: skip
 
 Group = Mapping[str, Any]
 Truth = dict[str, Any]
@@ -24,8 +30,10 @@ Truth = dict[str, Any]
 class Uplink:
     """The way from one gateway to the cloud: broker and HTTP, failing together."""
 
-    def __init__(self, broker_port: int, http_port: int) -> None:
-        self.mqtt = FaultyLink(broker_port)
+    def __init__(
+        self, broker_port: int, http_port: int, mqtt: type[FaultyLink] = FaultyLink
+    ) -> None:
+        self.mqtt = mqtt(broker_port)
         self.http = FaultyLink(http_port)
 
     def start(self) -> "Uplink":
@@ -61,11 +69,12 @@ class Simulator:
         self.folder = folder
         self.lines = folder / "lines"
         self._status_file = folder / "status.json"
+        self._experiences = folder / "experiences.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         scenario = folder / "devices.json"
         scenario.write_text(json.dumps({"seed": seed, "devices": [dict(g) for g in groups]}))
         command: list[str | Path] = [scenario, "--dir", self.lines]
-        command += ["--status-file", self._status_file]
+        command += ["--status-file", self._status_file, "--experiences", self._experiences]
         if broker is not None:
             command += ["--broker", broker]
         self.program = programs.python("firmware_sim", *command, name=name)
@@ -77,6 +86,13 @@ class Simulator:
         wait_until(lambda: self._written_at() != before, 20, "the simulator's status file")
         devices: dict[str, Truth] = json.loads(self._status_file.read_text())["devices"]
         return devices
+
+    def experiences(self) -> list[Truth]:
+        """What happened to the devices, in order, as far as it was written in whole lines."""
+        if not self._experiences.exists():
+            return []
+        whole = self._experiences.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
 
     def device(self, device: str) -> Truth:
         return self.status()[device]
@@ -104,7 +120,10 @@ class Simulator:
 
 
 class Site:
-    """A gateway and its devices. Made by `Rig.add_gateway`, which starts it."""
+    """A gateway and its devices. Made by `Rig.add_gateway`, which starts it.
+
+    Without `plays` the devices of `groups` are in its settings, and another's to play.
+    """
 
     def __init__(
         self,
@@ -121,23 +140,27 @@ class Site:
         options: Mapping[str, Any] | None = None,
         patience: str = PATIENCE,
         label: str = "",
+        env: Mapping[str, str] | None = None,
+        data_dir: Path | None = None,
+        plays: bool = True,
     ) -> None:
         self.name = name
         self.label = label or name
         self.folder = folder
-        self.data_dir = folder / "data"
+        self.data_dir = data_dir or folder / "data"
+        self.env = env
         self.uplink = uplink
         self.groups = groups
         self.config = folder / "gateway.json"
         self._programs = programs
         self._program: Program | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        has_mqtt = any(group["personality"] == "mqtt" for group in groups)
+        has_mqtt = any(group["personality"] in ("mqtt", *FAMILIES) for group in groups)
         self.local_port = free_port() if has_mqtt else None
         self.local_broker = f"mqtt://127.0.0.1:{self.local_port}" if has_mqtt else None
         self.simulator = (
             Simulator(programs, folder, f"devices-{self.label}", groups, self.local_broker, seed)
-            if groups
+            if groups and plays
             else None
         )
         settings: dict[str, Any] = {
@@ -172,7 +195,7 @@ class Site:
             self.simulator.program.wait_for_line(".")  # the lines are plugged in
         if self._program is None:
             name = f"gateway-{self.label}"
-            self._program = self._programs.python("gateway", self.config, name=name)
+            self._program = self._programs.python("gateway", self.config, name=name, env=self.env)
         else:
             self._program.start()
 
@@ -225,9 +248,28 @@ class Site:
                 if group["personality"] == "smp":
                     port = str(self.folder / "lines" / device)
                     found.append({**common, "driver": "smp", "port": port, **smp})
+                elif group["personality"] == "line_json":
+                    port = str(self.folder / "lines" / group["line"])
+                    own = {"port": port, "address": device, **LINE_OPTIONS}
+                    found.append({**common, "driver": "line_json", **own})
+                elif group["personality"] in FAMILIES:
+                    profile = group["personality"]
+                    found.append({**common, "driver": "mqtt", "profile": profile})
+                elif group["personality"] == "modbus":
+                    unit = group.get("unit", 1) + device_ids(group).index(device)
+                    found.append({**common, "unit": unit, **self._modbus(group)})
                 else:
                     found.append({**common, "driver": "mqtt", "profile": "roundsman_demo"})
         return found
+
+    def _modbus(self, group: Group) -> dict[str, Any]:
+        common = {"driver": "modbus", "profile": "roundsman_demo_drive", **MODBUS_OPTIONS}
+        if "listen" in group:
+            host, _, port = group["listen"].rpartition(":")
+            return {**common, "host": host, "tcp_port": int(port)}
+        port = str(self.folder / "lines" / group["line"])
+        # The kernel refuses parity on a pty.
+        return {**common, "port": port, "baud": group.get("baud", 115200), "parity": "N"}
 
 
 def device_ids(group: Group) -> list[str]:
@@ -247,4 +289,31 @@ def mqtt(device: str, **group: Any) -> Group:
     return {"personality": "mqtt", "ids": [device], **_QUICK, "flash_time": "100ms", **group}
 
 
+def family(name: str, device: str, **group: Any) -> Group:
+    """A device of an off-the-shelf family, which is also the name of its profile."""
+    return {"personality": name, "ids": [device], **_QUICK, "flash_time": "100ms", **group}
+
+
+def on_one_line(line: str, *devices: str, **group: Any) -> Group:
+    """Line-JSON devices that share a pty of that name."""
+    return {"personality": "line_json", "line": line, "ids": list(devices), **_QUICK, **group}
+
+
+def modbus(line: str, *devices: str, **group: Any) -> Group:
+    """Units 1, 2 ... on a pty of that name, or behind TCP with `listen`; each a demo drive."""
+    own = {"personality": "modbus", "line": line, "ids": list(devices), "registers": DRIVE}
+    return {**own, **_QUICK, **group}
+
+
+# What a drive of the profile roundsman_demo_drive holds.
+DRIVE: Final[Mapping[str, Any]] = {
+    "coils": {0: 0, 1: 0, 2: 1},
+    "discrete": {0: 1, 1: 0},
+    "holding": {
+        **dict.fromkeys(range(24), 0),
+        **{0: 1500, 1: 100, 16: 0x4452, 17: 0x562D, 18: 0x3432, 900: 0},
+    },
+    "input": {0: 1, 1: 34464, 2: 0x41AC, 3: 0, 4: 215, 5: 5},
+    "exceptions": {900: 4},
+}
 _QUICK: Final[Mapping[str, Any]] = {"boot_time": "100ms", "image_size": 8192}

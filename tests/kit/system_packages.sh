@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# What the tests need beyond pip: mosquitto (the production broker) and chromium (the console).
+# What the tests need beyond pip: mosquitto (the production broker), chromium (the console), fuse3
+# (disks that fail) and faketime (clocks that are wrong).
 # Installed when missing and we are root; otherwise named, and their tests are skipped.
 set -euo pipefail
 
 missing=()
 [ -x /usr/sbin/mosquitto ] || missing+=(mosquitto)
 [ -x /usr/bin/chromium ] || missing+=(chromium)
+command -v fusermount3 >/dev/null || missing+=(fuse3)
+compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || missing+=(libfaketime)
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

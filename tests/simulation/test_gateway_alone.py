@@ -165,6 +165,33 @@ def test_a_sleeping_device_costs_no_try(tmp_path):
     run_in_virtual_time(story())
 
 
+@pytest.mark.row("E8")
+def test_a_task_says_that_its_line_is_left_alone_and_goes_on_when_it_is_back(tmp_path):
+    rig = a_rig(tmp_path, devices=2)
+    rig.sleepy = True
+    rig.devices["d0"].unplugged = True
+    offer_all(rig, 2, start_by=600_000)
+
+    async def story():
+        async with rig.running() as gateway:
+            waiting = next(t for t in rig.cloud.tasks.values() if t.offer.device == "d0")
+
+            def says_so():
+                return waiting.snapshot and waiting.snapshot.waiting_for == "line_quarantined"
+
+            await wait_until_async(says_so, 60)
+            assert gateway._health()["lines_quarantined"] == {"d0": "no such port"}
+            await asyncio.sleep(100)
+            assert says_so()
+            rig.devices["d0"].unplugged = False
+            await wait_until_async(lambda: rig.cloud.all_ended, 120)
+            assert gateway._health()["lines_quarantined"] == {}
+
+    run_in_virtual_time(story())
+    assert {task.status for task in rig.cloud.tasks.values()} == {TaskStatus.SUCCEEDED}
+    assert rig.devices["d0"].opened == 1
+
+
 def test_a_dead_device_fails_and_the_others_do_not_notice(tmp_path):
     rig = a_rig(tmp_path)
     rig.devices["d0"].silent = True

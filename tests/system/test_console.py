@@ -51,6 +51,29 @@ def test_an_operator_starts_a_run_and_watches_it_live(rig: Rig, page: Page):
         expect(page.locator("#live")).to_contain_text(text)
 
 
+@pytest.mark.row("A1")
+def test_jobs_in_any_language_show_what_they_are_about_and_when_they_last_ran(rig: Rig, page: Page):
+    rig.add_gateway("north", [mqtt("meter-1")])
+    job = rig.client.jobs.create(_json({**command_job(), "id": None, "name": "泵 更新 🚀"}))
+    rows = {**command_job("rows"), "targets": {"resource": "gateway", "query": {"id": "north"}}}
+    rig.client.jobs.create(_json({**rows, "name": "Шлюзы"}))
+    rig.finish(rig.client.jobs.run(job.id).id)
+
+    _log_in(page, rig, "/jobs")
+    done, fresh = page.locator(f"#job-{job.id}"), page.locator("#job-rows")
+    expect(done).to_contain_text("泵 更新 🚀")
+    expect(done.locator("[data-label=Targets]")).to_have_text("device")
+    expect(done.locator("[data-label='Last run'] time")).to_be_visible()
+    expect(fresh).to_contain_text("Шлюзы")
+    expect(fresh.locator("[data-label=Targets]")).to_have_text("gateway")
+    expect(fresh.locator("[data-label='Last run']")).to_have_text("never")
+    rig.client.jobs.duplicate(job.id, name="عنوان")
+    page.reload()
+    expect(page.get_by_role("link", name="عنوان")).to_be_visible()
+    page.get_by_role("link", name="泵 更新 🚀").click()
+    expect(page.get_by_role("heading", name="泵 更新 🚀")).to_be_visible()
+
+
 @pytest.mark.row("C3")
 def test_a_cancel_says_what_it_will_do(rig: Rig, page: Page):
     rig.add_gateway("north", [mqtt("meter-1"), mqtt("meter-2")])
@@ -138,3 +161,33 @@ def _json(document: object) -> str:
     import json
 
     return json.dumps(document)
+
+
+@pytest.mark.row("C6", "C8")
+def test_a_run_shows_its_triggers_and_hands_out_its_report(rig: Rig, page: Page):
+    rig.add_gateway("north", [mqtt("meter-1")])
+    rig.client.jobs.create(_json({**command_job("mail"), "targets": {"query": {"id": "none"}}}))
+    watched = {**command_job(), "on_complete": [{"run": "mail"}, {"run": "gone"}]}
+    rig.client.jobs.create(_json({**command_job("gone"), "targets": {"query": {"id": "none"}}}))
+    run = rig.start(watched)
+    rig.client.jobs.delete("gone")
+    rig.finish(run)
+    statuses = {"mail": "fired", "gone": "failed"}
+    wait_until(
+        lambda: {f.job: f.status for f in rig.client.runs.triggers(run)} == statuses,
+        30,
+        lambda: f"{list(rig.client.runs.triggers(run))}",
+    )
+
+    _log_in(page, rig, f"/runs/{run}")
+    fired = page.locator(".firings li")
+    expect(fired).to_have_count(2)
+    expect(fired.filter(has_text="mail")).to_contain_text("fired")
+    expect(fired.filter(has_text="gone")).to_contain_text("there is no job")
+    page.get_by_role("button", name="Make a report link").click()
+    address = page.locator("#report-link a").first.get_attribute("href")
+    assert address is not None
+    report = httpx.get(address if address.startswith("http") else f"{rig.url}{address}")
+    assert (report.status_code, "meter-1" in report.text) == (200, True)
+    page.goto(f"{rig.url}/jobs/mail")
+    expect(page.locator(".facts")).to_contain_text("Started by triggers of")

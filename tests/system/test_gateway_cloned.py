@@ -9,7 +9,7 @@ from tests.kit.rig_site import Site, smp
 from tests.kit.waiting import wait_until
 
 
-@pytest.mark.row("E1")
+@pytest.mark.row("E1", "E12")
 def test_a_clone_is_shown_and_nothing_runs_twice(rig):
     original = rig.add_gateway("north", [smp("pump-1")])
     rig.finish(rig.start(command_job()))

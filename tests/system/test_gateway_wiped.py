@@ -6,7 +6,7 @@ from tests.kit.rig_jobs import firmware_job
 from tests.kit.rig_site import smp
 
 
-@pytest.mark.row("E1", "B4")
+@pytest.mark.row("E1", "B4", "E12")
 def test_an_attempt_of_a_wiped_gateway_ends_as_gateway_lost_and_the_retry_succeeds(rig):
     site = rig.add_gateway("north", [smp("pump-1", turnaround="50ms")])
     rig.push_image()

@@ -29,6 +29,7 @@ def test_an_import_survives_kill_9_of_the_cloud(rig: Rig):
 
 @pytest.mark.row("A2")
 @pytest.mark.row("A13")
+@pytest.mark.row("C6")
 def test_rows_run_on_the_central_gateway_with_a_secret_nobody_sees(make_rig: MakeRig):
     rig = make_rig(central=True)
     cells = ["berlin", '{"$ne": ""}', "{{ 7*7 }}"]
@@ -47,6 +48,15 @@ def test_rows_run_on_the_central_gateway_with_a_secret_nobody_sees(make_rig: Mak
     assert ended.counts.succeeded == 3
     said = [line.text for line in rig.client.runs.log(run) if "with ***" in line.text]
     assert sorted(said) == sorted(f"{cell} with ***" for cell in cells)
+    # What a step was given is shown as it was rendered; the job's own words stand beside it.
+    tasks = [rig.client.tasks.get(task.id) for task in rig.client.runs.tasks(run)]
+    given = {task.target: task.attempts[0].steps[0].input for task in tasks}
+    assert sorted(str(step) for step in given.values()) == sorted(
+        str({"text": f"{cell} with ***"}) for cell in cells
+    )
+    assert tasks[0].input.steps[0].parameters == {"text": text}
+    shown = rig.cli("tasks", "get", tasks[0].id, "--inputs")
+    assert "with ***" in shown.tail()
     kept = [path for path in rig.folder.rglob("*") if path.is_file()]
     assert not [path for path in kept if SECRET.encode() in path.read_bytes()]
 

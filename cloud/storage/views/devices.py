@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from sqlmodel import col
 
 from cloud.errors import NotFound
+from cloud.storage import claims
 from cloud.storage.database import Session
 from cloud.storage.schema import DeviceRow
 from cloud.storage.scope import of_org
@@ -37,8 +38,9 @@ def list_devices(
         query = query.where(col(DeviceRow.id) > after[0])
     rows: Sequence[DeviceRow] = session.execute(query.limit(limit + 1)).scalars().all()
     page, more = rows[:limit], len(rows) > limit
+    claimed = claims.of_devices(session, org, [row.id for row in page])
     return Page(
-        items=[_device(row) for row in page],
+        items=[_device(row, claimed.get(row.id, ())) for row in page],
         next_cursor=cursors.encode([page[-1].id], filters) if more else None,
     )
 
@@ -50,13 +52,14 @@ def get_device(session: Session, org: str, device: str) -> Device:
     ).scalar_one_or_none()
     if row is None:
         raise NotFound(f"device `{device}`")
-    return _device(row)
+    return _device(row, claims.of_device(session, org, device))
 
 
-def _device(row: DeviceRow) -> Device:
+def _device(row: DeviceRow, claimed_by: Sequence[str] = ()) -> Device:
     return Device(
         id=row.id,
         gateway=row.gateway,
+        claimed_by=list(claimed_by),
         type=row.type,
         name=row.name,
         driver=row.driver,

@@ -8,11 +8,12 @@ from sqlmodel import col
 
 from cloud.domain.dispatch import CONFLICT_MS, SILENCE_MS
 from cloud.errors import NotFound
+from cloud.storage import admissions, claims
 from cloud.storage.database import Session
 from cloud.storage.dialect import any_of, fetch, listed
 from cloud.storage.schema import OPEN, GatewayRow
 from cloud.storage.scope import of_org
-from cloud.storage.views import cursors
+from cloud.storage.views import cursors, profiles
 from cloud.storage.views.parts import bounded, time, waiting
 from contract.http import Page
 from contract.http.fleet import Gateway
@@ -61,6 +62,9 @@ def _gateways(session: Session, org: str, rows: Iterable[GatewayRow], now: int) 
     open_tasks = numbers(f"{select} tasks WHERE {OPEN} AND {where}")
     refused = numbers(f"{select} refused WHERE {where}")
     orphaned = numbers(f"{select} refused WHERE code = 'unknown_task' AND {where}")
+    claimed = claims.of_gateways(session, org, [row.id for row in found if row.foreign_devices])
+    refusals = admissions.refusals_of(session, org, [row.id for row in found])
+    deployed = profiles.of_gateways(session, org, [row.id for row in found])
     return [
         _gateway(
             row,
@@ -69,19 +73,27 @@ def _gateways(session: Session, org: str, rows: Iterable[GatewayRow], now: int) 
             open_tasks=open_tasks.get(row.id, 0),
             refused_items=refused.get(row.id, 0),
             orphaned_tasks=orphaned.get(row.id, 0),
+            profiles=deployed.get(row.id, []),
+            foreign_devices=row.foreign_devices,
+            claims=claimed.get(row.id, []),
+            turned_away=refusals.get(row.id),
         )
         for row in found
     ]
 
 
-def _gateway(row: GatewayRow, now: int, **numbers: Any) -> Gateway:
+def _gateway(row: GatewayRow, now: int, **more: Any) -> Gateway:
     online = (
         row.session is not None
         and row.last_heard_at is not None
         and now - row.last_heard_at <= SILENCE_MS
     )
     in_conflict = row.conflict_at is not None and now - row.conflict_at <= CONFLICT_MS
-    wait = "in_conflict" if in_conflict else None if online else "gateway_offline"
+    wait = None if online else "gateway_offline"
+    if in_conflict:
+        wait = "in_conflict"
+    if row.stop:
+        wait = "gateway_retired" if row.stop == "retired" else "gateway_stopped"
     return Gateway(
         id=row.id,
         name=row.name,
@@ -91,12 +103,15 @@ def _gateway(row: GatewayRow, now: int, **numbers: Any) -> Gateway:
         attributes=json.loads(row.attributes),
         online=online,
         in_conflict=in_conflict,
+        state=row.stop or "working",  # type: ignore[arg-type]
+        stop_run=row.stop_run,
         version=row.version,
         verbs=json.loads(row.verbs),
         journal=row.journal,
         dropped=json.loads(row.dropped),
+        health=json.loads(row.health),
         last_heard_at=time(row.last_heard_at),
         created_at=time(row.created_at),
         waiting_for=waiting(wait),
-        **numbers,
+        **more,
     )

@@ -28,14 +28,17 @@ def run_log(
     levels: Collection[str] = (),
     contains: str | None = None,
     period: Period = Period(),  # noqa: B008  (frozen)
+    words: Sequence[str | None] | None = None,
     cursor: str | None = None,
     limit: int = 100,
 ) -> Page[RunLogLine]:
-    """A page of a run's log. Raises NotFound for the run."""
+    """A page of a run's log. Raises NotFound for the run.
+
+    `words` are the period as it was asked for: `2h` until now begins later with each page.
+    """
     runs.find(session, org, run)
-    filters = cursors.fingerprint(
-        "log", org, run, sorted(levels), contains, period.start, period.end
-    )
+    asked = (period.start, period.end) if words is None else words
+    filters = cursors.fingerprint("log", org, run, sorted(levels), contains, asked)
     after = cursors.decode(cursor, filters, int, str, str, int)
     limit = bounded(limit)
     key = (col(LogRow.at), col(LogRow.journal), col(LogRow.stream), col(LogRow.number))

@@ -5,7 +5,8 @@ from typing import Any
 
 from cloud.storage.database import Session
 from cloud.storage.dialect import fetch
-from cloud.storage.views import cursors, runs
+from cloud.storage.schema import RunRow
+from cloud.storage.views import batches, cursors, runs
 from cloud.storage.views.parts import bounded, failure, moment, time
 from contract.http import Page
 from contract.http.history import Firing, TaskResult
@@ -17,8 +18,10 @@ def list_results(
     session: Session, org: str, run: str, *, cursor: str | None = None, limit: int = 50
 ) -> Page[TaskResult]:
     """A page of what became of each target, in order. Raises NotFound and Gone."""
-    runs.find(session, org, run)
+    of_run = runs.find(session, org, run)
     filters = cursors.fingerprint("results", org, run)
+    if of_run.batch != 1:
+        return _list_of_batches(session, of_run, filters, cursor, bounded(limit))
     after = cursors.decode(cursor, filters, int)
     limit = bounded(limit)
     rows = fetch(
@@ -53,6 +56,36 @@ def _result(row: Any) -> TaskResult:
         message=message,
         code=None if why is None else why.code,
         ended_at=time(row.ended_at),
+    )
+
+
+def _list_of_batches(
+    session: Session, run: RunRow, filters: str, cursor: str | None, limit: int
+) -> Page[TaskResult]:
+    key = cursors.decode(cursor, filters, int, int) or [-1, -1]
+    rows = batches.targets(session, run, (key[0], key[1]), limit + 1)
+    page, more = rows[:limit], len(rows) > limit
+    last = [page[-1].task.ordinal, page[-1].position] if more else None
+    return Page(
+        items=[_result_of_target(row) for row in page],
+        next_cursor=cursors.encode(last, filters) if last else None,
+    )
+
+
+def _result_of_target(row: batches.TargetRow) -> TaskResult:
+    outcome = row.outcome
+    why = failure(outcome.failure.code, outcome.failure.text) if outcome.failure else None
+    said = (why.sentence, why.text) if why else ()
+    return TaskResult(
+        task=task_id(row.task.run, row.task.ordinal),
+        ordinal=row.task.ordinal,
+        target=row.target,
+        status=outcome.status,
+        ok=outcome.ok,
+        response=outcome.response,
+        message=" ".join(filter(None, (*said, outcome.note))),
+        code=None if why is None else why.code,
+        ended_at=time(row.task.ended_at),
     )
 
 

@@ -11,13 +11,14 @@ from sqlmodel import col, select
 from cloud.domain.counts import Totals
 from cloud.domain.runs import PRIORITY_NAMES
 from cloud.errors import Gone, NotFound
-from cloud.storage import counts, deletions
+from cloud.storage import counts, deletions, purging
 from cloud.storage.database import Session
 from cloud.storage.deletions import SHOWN
 from cloud.storage.schema import RunRow
 from cloud.storage.scope import of_org
 from cloud.storage.views import cursors, waits
 from cloud.storage.views.parts import bounded, moment, time, waiting
+from cloud.storage.views.waits import is_unknown
 from contract.http import Page
 from contract.http.history import Origin
 from contract.http.runs import Counts, Run, RunBy
@@ -96,7 +97,11 @@ def list_runs(
         ).scalars()
     }
     totals = counts.totals(session, by_id)
-    items = [_run(by_id[key.id], totals[key.id], None, now) for key in page]
+    rows = [by_id[key.id] for key in page]
+    items = [
+        _run(row, totals[row.id], None, now, unknown=is_unknown(session, row, totals[row.id], now))
+        for row in rows
+    ]
     last_key = [page[-1].created_at, page[-1].id] if more else None
     return Page(items=items, next_cursor=cursors.encode(last_key, filters) if last_key else None)
 
@@ -116,7 +121,7 @@ def get_run(session: Session, org: str, run: str, now: int) -> Run:
     row = find(session, org, run)
     totals = counts.totals(session, [run])[run]
     wait = waits.run_waits_for(session, row, totals, now)
-    unknown = waits.is_unknown(session, row, totals, now)
+    unknown = is_unknown(session, row, totals, now)
     return _run(row, totals, wait, now, whole=True, unknown=unknown)
 
 
@@ -130,7 +135,10 @@ def current_of_job(session: Session, org: str, job: str, now: int) -> Run | None
     )
     in_flight = query.where(col(RunRow.ended_at).is_(None), col(RunRow.started_at).is_not(None))
     row = session.execute(in_flight).scalars().first() or session.execute(query).scalars().first()
-    return None if row is None else _run(row, counts.totals(session, [row.id])[row.id], None, now)
+    if row is None:
+        return None
+    totals = counts.totals(session, [row.id])[row.id]
+    return _run(row, totals, None, now, unknown=is_unknown(session, row, totals, now))
 
 
 def find(session: Session, org: str, run: str) -> RunRow:
@@ -139,10 +147,22 @@ def find(session: Session, org: str, run: str) -> RunRow:
         of_org(RunRow, org).where(col(RunRow.id) == run)
     ).scalar_one_or_none()
     if row is None:
+        refuse_gone(session, org, run)
         raise NotFound(f"run {run}")
     if deletions.is_deleted(session, run):
-        raise Gone("deleted", f"job `{row.job}` was deleted, and its runs with it")
+        raise _deleted(row.job)
     return row
+
+
+def refuse_gone(session: Session, org: str, run: str) -> None:
+    """Raise Gone for a run that was deleted with its job, also long ago."""
+    gone = purging.gone(session, [run]).get(run)
+    if gone is not None and gone.org == org:
+        raise _deleted(gone.job)
+
+
+def _deleted(job: str) -> Gone:
+    return Gone("deleted", f"job `{job}` was deleted, and its runs with it")
 
 
 def _run(
@@ -164,6 +184,7 @@ def _run(
         priority=PRIORITY_NAMES.get(row.priority, "normal"),  # type: ignore[arg-type]
         progress=_progress(row, totals),
         counts=counts_of(totals, row.total),
+        targets=row.total if row.batch == 1 else row.targets,
         has_errors=row.has_errors or totals.of(T.FAILED, T.TIMED_OUT) > 0,
         created_at=moment(row.created_at),
         started_at=time(row.started_at),

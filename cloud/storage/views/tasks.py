@@ -9,10 +9,9 @@ from sqlmodel import col
 
 from cloud.domain.control import RETRYABLE
 from cloud.domain.counts import Totals
-from cloud.domain.masking import masked
 from cloud.domain.runs import offered_steps
 from cloud.errors import NotFound
-from cloud.storage import counts, extensions
+from cloud.storage import batches, counts, extensions
 from cloud.storage.database import Session
 from cloud.storage.schema import BAD, OPEN, AttemptRow, RunRow, TaskRow
 from cloud.storage.scope import of_org
@@ -23,6 +22,7 @@ from contract.http.tasks import Attempt, Step, StepInput, Task, TaskDetail, Task
 from contract.ids import task_id
 from contract.job_document import JobDocument, step_lists
 from contract.lifecycle import TASK_OPEN, TaskStatus
+from contract.masking import masked
 from contract.messages import OfferedStep, StepSnapshot, TaskSnapshot
 
 
@@ -79,7 +79,7 @@ def _by_index(org: str, run: str, statuses: Collection[TaskStatus]) -> list[Colu
 
 
 def get_task(session: Session, org: str, task: str, now: int) -> TaskDetail:
-    """A task with all its attempts, the newest first, and its log. Raises NotFound."""
+    """A task with all its attempts, the newest first, and its log. Raises NotFound and Gone."""
     run, _, ordinal = task.rpartition("-")
     if not run or not ordinal.isdecimal() or len(ordinal) > 9:
         raise NotFound(f"task {task}")
@@ -88,6 +88,7 @@ def get_task(session: Session, org: str, task: str, now: int) -> TaskDetail:
     )
     row: TaskRow | None = session.execute(query).scalar_one_or_none()
     if row is None:
+        runs.refuse_gone(session, org, run)
         raise NotFound(f"task {task}")
     of_run = runs.find(session, org, run)
     totals = counts.totals(session, [run])[run]
@@ -117,13 +118,15 @@ def get_task(session: Session, org: str, task: str, now: int) -> TaskDetail:
 def task_input(
     session: Session, run: RunRow, ordinal: int, steps: Sequence[OfferedStep]
 ) -> TaskInput:
-    """What a task was given: its own parameters, and its steps' as they are written, masked."""
+    """What a task was given: its targets and parameters, and its steps as written, masked."""
     own: str | None = None
     if run.has_parameters:
         own = extensions.parameters_of(session, run.id, [ordinal]).get(ordinal)
     parameters = masked(json.loads(own)) if own else {}
     assert isinstance(parameters, dict)
+    several = batches.targets_of(session, run.id, [ordinal]) if run.batch != 1 else {}
     return TaskInput(
+        targets=several.get(ordinal, []),
         parameters=parameters,
         steps=[StepInput(id=s.id, uses=s.uses, parameters=_masked(s.with_)) for s in steps],
     )
@@ -156,6 +159,7 @@ def _task(session: Session, row: TaskRow, run: RunRow, totals: Totals, now: int)
         "job": run.job,
         "ordinal": row.ordinal,
         "target": row.target or row.device or "",
+        "targets": row.targets,
         "device": row.device,
         "gateway": row.gateway,
         "status": status,
@@ -201,6 +205,7 @@ def _attempt(row: AttemptRow, known: tuple[list[OfferedStep], Names]) -> Attempt
     if not steps:
         steps = [StepSnapshot(id=step.id, uses=step.uses) for step in offered]
     step = snapshot.failure.step if snapshot is not None and snapshot.failure else None
+    written = {step.id: step.with_ for step in offered}
     return Attempt(
         attempt=row.attempt,
         status=TaskStatus(row.status),
@@ -212,14 +217,16 @@ def _attempt(row: AttemptRow, known: tuple[list[OfferedStep], Names]) -> Attempt
         ended_at=time(row.ended_at),
         failure=failure(row.failure_code, row.failure_text, step),
         result=None if snapshot is None else snapshot.result,
-        steps=[_step(step, names) for step in steps],
+        steps=[_step(step, names, written.get(step.id)) for step in steps],
         late_outcome=None if row.late is None else json.loads(row.late),
     )
 
 
-def _step(step: StepSnapshot, names: Names) -> Step:
+def _step(step: StepSnapshot, names: Names, written: Mapping[str, Any] | None) -> Step:
     name, help_text = names.get(step.id, ("", ""))
     why = step.failure
+    # Gateways tell what differs from the job's own words, and older ones tell nothing.
+    given = _masked(written) if step.input is None and step.tries and written else step.input
     return Step(
         id=step.id,
         uses=step.uses,
@@ -235,4 +242,6 @@ def _step(step: StepSnapshot, names: Names) -> Step:
         result=step.result,
         truncated=step.truncated,
         note=step.note,
+        input=given,
+        input_truncated=step.input_truncated,
     )

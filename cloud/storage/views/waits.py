@@ -7,7 +7,7 @@ from cloud.domain.control import pausers
 from cloud.domain.counts import Totals
 from cloud.domain.dispatch import SILENCE_MS, DueTask, Rules, reason
 from cloud.domain.serial import is_over
-from cloud.storage import dispatching, holds, jobs
+from cloud.storage import dispatching, holds, jobs, recovery
 from cloud.storage.database import Session
 from cloud.storage.dialect import fetch_one
 from cloud.storage.dispatching import due_task_of, turn_of
@@ -28,6 +28,8 @@ def _of_status(session: Session, run: RunRow, now: int) -> str:
         return "job_paused" if "job" in pausers(run.paused_by) else "paused"
     if run.starts_at is not None and run.starts_at > now:
         return "start"
+    if recovery.is_recovering(session):
+        return "recovering"
     replaced = "SELECT 1 FROM runs WHERE ended_at IS NULL AND replaced_by = :run LIMIT 1"
     if fetch_one(session, replaced, run=run.id) is not None:
         return "replacing"
@@ -48,7 +50,7 @@ def run_waits_for(session: Session, run: RunRow, totals: Totals, now: int) -> st
     if totals.of(T.RUNNING):
         return None
     if run.creating and not totals.total:
-        return "creating"
+        return "recovering" if recovery.is_recovering(session) else "creating"
     if run.fed and totals.ended == run.total:
         return "timeouts"
     task = _first_left(session, run)
@@ -107,6 +109,8 @@ def _of_open(session: Session, task: Any, now: int) -> str | None:
 
 
 def _of_due(session: Session, task: Any, run: RunRow, totals: Totals, now: int) -> str:
+    if recovery.is_recovering(session):
+        return "recovering"
     held = holds.active(session, run.org, now)
     if ("org", "all") in held:
         return "emergency_stop"
@@ -167,14 +171,17 @@ def _device(session: Session, task: Any) -> Any:
 
 
 def is_unknown(session: Session, run: RunRow, totals: Totals, now: int) -> bool:
-    """Whether every task that is left sits with gateways nobody has heard of for a day."""
+    """Whether every task that is left sits with gateways nobody has heard of for a day.
+
+    Costs nothing for a run that was busy within the day; else it looks tasks up by their index
+    and reads no further than the first that somebody can tell about.
+    """
     since = now - UNKNOWN_AFTER_MS
     quiet = max(run.started_at or now, run.offered_at or 0) < since
     if run.ended_at is not None or not quiet or run.creating or run.paused_by:
         return False
     if not totals.in_flight:
         return False
-    due = totals.of(T.SCHEDULED, T.RESCHEDULED)
     heard = "SELECT 1 FROM gateways g WHERE g.org = :org AND g.last_heard_at >= :since"
     if fetch_one(session, f"{heard} LIMIT 1", org=run.org, since=since) is None:
         return True
@@ -182,11 +189,15 @@ def is_unknown(session: Session, run: RunRow, totals: Totals, now: int) -> bool:
     sql = f"{heard} AND EXISTS ({open_} AND t.run = :run) LIMIT 1"
     if fetch_one(session, sql, org=run.org, since=since, run=run.id) is not None:
         return False
-    parked = (
-        f"SELECT count(*) AS number FROM tasks t WHERE {DUE} AND parked IS NOT NULL "
-        "AND t.org = :org AND t.run = :run AND EXISTS (SELECT 1 FROM gateways g "
-        "WHERE g.org = t.org AND t.parked = 'gateway:' || g.id "
-        "AND (g.last_heard_at IS NULL OR g.last_heard_at < :since))"
+    if not totals.of(T.SCHEDULED, T.RESCHEDULED):
+        return True
+    ready = f"SELECT 1 FROM tasks t WHERE {DUE} AND parked IS NULL AND t.run = :run LIMIT 1"
+    if fetch_one(session, ready, run=run.id) is not None:
+        return False
+    elsewhere = (
+        f"SELECT 1 FROM tasks t WHERE {DUE} AND parked IS NOT NULL AND t.org = :org "
+        "AND t.run = :run AND NOT EXISTS (SELECT 1 FROM gateways g WHERE g.org = t.org "
+        "AND t.parked = 'gateway:' || g.id "
+        "AND (g.last_heard_at IS NULL OR g.last_heard_at < :since)) LIMIT 1"
     )
-    row = fetch_one(session, parked, org=run.org, run=run.id, since=since) if due else None
-    return not due or (row is not None and row.number == due)
+    return fetch_one(session, elsewhere, org=run.org, run=run.id, since=since) is None

@@ -64,6 +64,24 @@ async def test_lines_are_added_also_after_the_end_and_an_error_marks_the_run(api
 
 
 @pytest.mark.row("C11")
+async def test_a_page_goes_on_though_the_period_until_now_begins_later(api: Service):
+    run = await a_run(api, 0)
+    for number in range(3):
+        await api.post(f"/runs/{run}/log", json={"text": f"line {number}"})
+    asked: dict[str, Any] = {"period": "2h 30m", "limit": 2}
+    seen: list[str] = []
+    cursor = ""
+    while cursor is not None:
+        page = {**asked, "cursor": cursor} if cursor else asked
+        found = (await api.get(f"/runs/{run}/log", params=page)).json()
+        seen += [line["text"] for line in found["items"]]
+        cursor = found.get("next_cursor")
+        api.now += 60_000
+    assert seen == await texts(api, run)
+    assert "line 2" in seen
+
+
+@pytest.mark.row("C11")
 async def test_lines_are_found_by_period_and_either_end_goes_over_it(api: Service):
     run = await a_run(api, 0)
     assert await texts(api, run, period="today") == await texts(api, run)

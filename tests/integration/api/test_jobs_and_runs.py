@@ -6,6 +6,8 @@ import io
 import json
 from uuid import uuid4
 
+import pytest
+
 from contract.http.runs import Run
 from contract.http.tasks import Task
 from contract.lifecycle import TaskStatus
@@ -250,3 +252,18 @@ async def test_streams_are_counted_and_end_when_the_service_stops(api):
 async def test_a_run_that_is_not_there_has_no_events(api):
     answer = await api.get("/events", params={"run": "nothing"})
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.row("A1")
+async def test_a_job_is_copied_over_http(api):
+    await api.save_job("name: 泵\nid: pumps\nsteps: [{uses: flow.log, with: {text: hi}}]\n")
+    made = await api.post("/jobs/pumps/duplicate", json={"name": "Bombas"})
+    assert made.status_code == 201
+    assert made.headers["location"] == "/api/v1/jobs/bombas"
+    assert made.headers["etag"] == '"1"'
+    assert (await api.post("/jobs/pumps/duplicate")).json()["name"] == "泵 (copy)"
+    again = await api.post("/jobs/pumps/duplicate", json={"id": "bombas"})
+    assert (again.status_code, again.json()["code"]) == (409, "exists")
+    for wrong in ("a\u0000b", "", "two\nlines"):
+        assert (await api.post("/jobs/pumps/duplicate", json={"name": wrong})).status_code == 422
+    assert (await api.post("/jobs/nobody/duplicate")).status_code == 404

@@ -70,7 +70,7 @@ def test_each_noun_lists_and_gets(api: FakeApi, cli: Cli):
     assert cli("jobs", "list").out.startswith("pumps\tPumps\t")
     assert "revision\t1\n" in cli("jobs", "get", "pumps").out
     assert "state\tversion=1.0\n" in cli("devices", "get", "pump-1").out
-    assert cli("gateways", "list").out.startswith("berlin-1\t\tyes\tno\t")
+    assert cli("gateways", "list").out.startswith("berlin-1\t\tyes\tworking\tno\t")
     assert f"\t{'a' * 64}\t" in cli("artifacts", "list").out
 
 
@@ -82,6 +82,14 @@ def test_a_task_shows_why_it_failed_and_its_steps(api: FakeApi, cli: Cli):
     said = cli("tasks", "get", f"{RUN_ID}-3")
     assert "it means\tThe device refused the firmware image.\n" in said.out
     assert "upload\tfirmware.upload\tfailed\t" in said.out
+
+
+def test_a_gateways_page_says_what_it_lost_by_class(api: FakeApi, cli: Cli):
+    lost = {"states": 3, "logs": 41}
+    api.on("GET /gateways/berlin-1", Gateway(id="berlin-1", dropped=lost, health={"alarm": "x"}))
+    said = cli("gateways", "get", "berlin-1").out
+    assert "DROPPED LINES\t41 logs, 3 states\n" in said
+    assert "ALARM\tx\n" in said
 
 
 def test_a_gateways_token_can_be_kept_in_a_file_by_a_pipe(api: FakeApi, cli: Cli):

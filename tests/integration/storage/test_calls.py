@@ -18,7 +18,8 @@ LOOP = {
     "uses": "flow.for_each",
     "with": {"items": [1, 2], "step": {"uses": "fleet.set", "with": {"attributes": {"n": 1}}}},
 }
-ALL = [*VERBS, "fleet.tag", "fleet.run_job", "fleet.set", "flow.for_each", "fleet.cancel_run"]
+ALL = [*VERBS, "fleet.tag", "fleet.run_job", "fleet.set", "flow.for_each", "fleet.cancel_run",
+       "fleet.postpone_run"]  # fmt: skip
 
 
 def asking(world, *steps, gateway="north", **job):

@@ -67,6 +67,19 @@ def test_serial_tasks_take_turns_and_hand_on_what_they_gave(world: World):
 
 
 @pytest.mark.row("B5")
+def test_what_a_retried_task_gives_is_handed_on_although_it_was_the_last(world: World):
+    world.join("berlin", PUMPS[:1])
+    run = world.start_new(iteration={"mode": "serial"}, retry={"attempts": 1})
+    world.report("berlin", said(one(world), "failed", "the first word"))
+    assert world.settle(run).accumulator == "the first word"
+    world.retry(run)
+    again = one(world)
+    assert again.accumulator == "the first word"
+    world.report("berlin", said(again, "succeeded", "the last word"))
+    assert world.settle(run).accumulator == "the last word"
+
+
+@pytest.mark.row("B5")
 def test_the_accumulator_is_computed_by_the_jobs_template(world: World):
     world.join("berlin", PUMPS)
     run = world.start_new(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cloud.artifacts.disk import DiskStore
-from cloud.coordinator import data_tables, operations, users
+from cloud.coordinator import data_tables, imports, operations, users
 from cloud.coordinator.operating import Operator
 from cloud.errors import Invalid
 from cloud.storage.views import targets as views
@@ -151,7 +151,7 @@ def test_what_is_interrupted_goes_on_and_counts_every_line_once(
     before = office.world.sql("SELECT operation FROM runs WHERE id = :id", id=run)[0][0]
     assert office.step()
     stale = (run, before, text[:4_000], False, office.world.now)
-    assert office.world.run_now(operations.import_chunk, *stale) is False
+    assert office.world.run_now(imports.import_chunk, *stale) is False
     assert 0 < office.world.run(run).progress < 100
     office.operator = Operator(office.world.database, office.store, office.folder)
     ended = office.finish(run)
@@ -179,6 +179,7 @@ def test_an_export_goes_on_after_a_crash_and_begins_anew_without_its_file(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("cloud.coordinator.operations.CHUNK", 100)
+    monkeypatch.setattr("cloud.coordinator.exports.CHUNK", 100)
     office.table("many")
     text = b"n\n" + b"".join(b"%d\n" % n for n in range(1_000))
     office.finish(office.start("import_rows", table="many", **office.save(text)))

@@ -20,7 +20,7 @@ from contract.http.targets import (
 )
 from contract.ids import CENTRAL, DEFAULT_ORG
 from contract.lifecycle import RunStatus
-from contract.messages import InventoryDevice, OfferedTask
+from contract.messages import DeviceState, InventoryDevice, OfferedTask
 from tests.integration.storage.world import World, snapshot
 
 pytestmark = pytest.mark.row("A2")
@@ -287,6 +287,20 @@ def test_a_run_may_bring_its_own_query(world: World):
     run = world.start(job, query="id:pump-2")
     assert [task.device for task in offered(world, run, "berlin")] == ["pump-2"]
     assert world.run(run).query == {"id": {"$eq": "pump-2"}}
+
+
+@pytest.mark.row("A3")
+@pytest.mark.parametrize("said", ['{"$ne": ""}', "{{ 7*7 }}", "*", "group:pumps"])
+def test_what_a_device_said_is_compared_and_never_understood(world: World, said: str):
+    """A reply becomes state, and state a value in a later query: it stays the text it is."""
+    world.join("berlin", ["pump-1", "pump-2", "pump-3"])
+    for number, (device, text) in enumerate({"pump-1": said, "pump-2": "49"}.items(), start=1):
+        state = DeviceState(number=number, device=device, at=1, values={"note": text})
+        world.report("berlin", states=[state])
+    job = world.save(targets={"query": {"state.note": "{{ ctx.note }}"}})
+    run = world.start(job, context={"note": said})
+    assert [task.device for task in offered(world, run, "berlin")] == ["pump-1"]
+    assert world.run(run).query == {"state.note": {"$eq": said}}
 
 
 def test_what_a_row_or_a_device_holds_is_never_part_of_a_query(world: World):

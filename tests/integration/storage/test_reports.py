@@ -6,6 +6,8 @@ import pytest
 
 from cloud.coordinator import dispatch
 from cloud.coordinator.tasks import Received
+from cloud.storage.views import gateways as views
+from contract.ids import DEFAULT_ORG
 from contract.lifecycle import RunStatus, TaskStatus
 from contract.messages import (
     DeviceState,
@@ -168,3 +170,16 @@ def test_a_batch_of_many_gateways_touches_each_run(world: World):
     assert all(outcome.ended and outcome.runs == {run} for outcome in outcomes)
     assert world.settle(run).status is RunStatus.SUCCEEDED
     world.check()
+
+
+@pytest.mark.row("E1")
+def test_what_a_gateway_has_dropped_stays_shown_whatever_else_it_says(
+    world: World, offered: OfferedTask
+):
+    world.report("berlin", dropped={"logs": 7, "states": 2}, health={"alarm": "no room"})
+    world.report("berlin", snapshot(offered, "running", 2))
+    world.report("berlin", health={"alarm": None, "storage_full": True})
+    world.report("berlin", dropped={"logs": 9, "states": 2})
+    found = world.run_now(views.get_gateway, DEFAULT_ORG, "berlin", world.now)
+    assert found.dropped == {"logs": 9, "states": 2}
+    assert found.health == {"alarm": None, "storage_full": True}

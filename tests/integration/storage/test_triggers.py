@@ -311,6 +311,43 @@ def test_timeouts_of_two_runs_share_their_handler_and_a_person_s_run_is_left_alo
     world.check()
 
 
+@pytest.mark.row("B7")
+def test_a_target_that_is_retried_and_times_out_again_fires_no_second_time(world: World):
+    world.join("berlin", ["pump-1"])
+    world.save(name="cleanup", targets={"query": {"type": "none"}})
+    run = world.start_new(on_timeout=[{"run": "cleanup"}], **FAST)
+    end(world, run, "timed_out")
+    fire(world)
+    end(world, run_of(world, "cleanup"), "succeeded")
+    world.retry(run)
+    end(world, run, "timed_out")
+    fire(world)
+    assert runs_of(world, "cleanup") == 1
+    page = world.database.read_now(results.list_firings, DEFAULT_ORG, run)
+    assert [firing.status for firing in page.items] == ["fired"]
+
+
+@pytest.mark.row("B7")
+def test_what_is_retried_before_its_trigger_fired_has_not_timed_out(world: World):
+    world.join("berlin", ["pump-1", "pump-2"])
+    world.save(name="cleanup", targets={"query": {"type": "none"}})
+    busy = world.start("cleanup", create=False)  # the handler is a person's, and waits
+    run = world.start_new(on_timeout=[{"run": "cleanup"}], **FAST)
+    end(world, run, "timed_out", "timed_out")
+    fire(world)
+    world.retry(run)
+    end(world, run, "succeeded", "timed_out")
+    world.cancel(busy)
+    world.settle(busy)
+    world.now += 1
+    fire(world)
+    handler = run_of(world, "cleanup")
+    assert (handler != busy, world.run(handler).counts.total) == (True, 1)
+    page = world.database.read_now(results.list_firings, DEFAULT_ORG, run)
+    assert [firing.status for firing in page.items] == ["fired"]
+    world.check()
+
+
 @pytest.mark.row("B8")
 def test_a_retry_brings_a_second_end_that_is_marked(world: World):
     world.join("berlin", ["pump-1"])

@@ -224,7 +224,7 @@ class World:
                 self.had_stranded.add(run)
         doubled = self.sql(
             "SELECT device, count(*) FROM tasks WHERE status IN ('offered', 'accepted', 'running') "
-            "GROUP BY org, device HAVING count(*) > 1"
+            "AND device IS NOT NULL GROUP BY org, device HAVING count(*) > 1"
         )
         assert not doubled, f"devices with two open attempts: {doubled}"
         open_here = "('offered', 'accepted', 'running', 'awaiting')"

@@ -73,8 +73,6 @@ def test_what_this_release_does_not_perform_is_named_with_its_place() -> None:
         "schedule",
         "sinks",
     ]
-    serial = _job(" - uses: device.reset", "iteration: {mode: serial, batch: 5}")
-    assert [str(place) for place in not_performed(serial)] == ["iteration.batch"]
 
 
 @pytest.mark.parametrize(
@@ -138,6 +136,17 @@ def test_firmware_update_becomes_its_six_steps() -> None:
     assert {step.when for step in steps} == {"ctx.go"}
     assert steps[3].with_ == {"until": "online", "timeout": "90s"}
     assert steps[0].timeout == 600_000
+
+
+def test_certificate_rotate_becomes_its_five_steps() -> None:
+    job = _job(" - {id: new, uses: certificate.rotate, timeout: 1m, with: {days: 30, slot: 1}}")
+    steps = expand(step_lists(job)["steps"])
+    assert [(step.id, step.uses) for step in steps] == [
+        (f"new_{verb}", f"certificate.{verb}")
+        for verb in ("request", "sign", "install", "verify", "commit")
+    ]
+    assert [step.with_ for step in steps] == [{"slot": 1}, {"days": 30}, *[{"slot": 1}] * 3]
+    assert {step.timeout for step in steps} == {60_000}
 
 
 def test_the_schema_is_json_and_closed() -> None:

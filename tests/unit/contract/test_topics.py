@@ -1,5 +1,7 @@
 """Topics are built and parsed by one module, and foreign ones never pass."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,9 +56,17 @@ def test_any_text_is_a_topic_of_ours_or_refused(text: str) -> None:
     assert address.topic(kind) == text
 
 
+@given(st.text(min_size=1, max_size=300))
+def test_a_name_in_any_language_makes_an_id(name: str) -> None:
+    assert is_id(slug(name))
+    assert slug(name) == slug(unicodedata.normalize("NFD", name))
+
+
 def test_ids_and_slugs() -> None:
-    assert slug("Pumpen in Köln, v2!") == "pumpen-in-k-ln-v2"
-    assert slug("ポンプ") == ""
+    assert slug("Pumpen in Köln, v2!") == "pumpen-in-koln-v2"
+    assert slug("Größe ÀÉÎ ﬁ ①") == "grosse-aei-fi-1"
+    assert slug("ポンプ") == "job-80c04c7e"
+    assert slug("固件 v2") == "v2-612b6c0b"
     assert not is_id("a\n")
     assert not is_id("-a")
     run = "0190c3a0-0000-7000-8000-000000000000"

@@ -23,6 +23,22 @@ def upgrade() -> None:
     sa.Column('at', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('run', 'ordinal', 'attempt')
     )
+    op.create_table('admissions',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('gateway', sa.String(), nullable=False),
+    sa.Column('mark', sa.String(), nullable=False),
+    sa.Column('next_token', sa.String(), nullable=True),
+    sa.Column('must_prove', sa.Boolean(), nullable=False),
+    sa.Column('ended_session', sa.String(), nullable=True),
+    sa.Column('refused_code', sa.String(), nullable=True),
+    sa.Column('refused_at', sa.BigInteger(), nullable=True),
+    sa.Column('awaited', sa.Boolean(), nullable=False),
+    sa.PrimaryKeyConstraint('org', 'gateway')
+    )
+    with op.batch_alter_table('admissions', schema=None) as batch_op:
+        batch_op.create_index('admissions_awaited', ['org', 'gateway'], unique=False, sqlite_where=sa.text('awaited'), postgresql_where=sa.text('awaited'))
+        batch_op.create_index('admissions_to_tell', ['org', 'gateway'], unique=False, sqlite_where=sa.text('ended_session IS NOT NULL'), postgresql_where=sa.text('ended_session IS NOT NULL'))
+
     op.create_table('artifacts',
     sa.Column('org', sa.String(), nullable=False),
     sa.Column('name', sa.String(), nullable=False),
@@ -58,6 +74,28 @@ def upgrade() -> None:
     sa.Column('late_revision', sa.BigInteger(), nullable=True),
     sa.PrimaryKeyConstraint('run', 'ordinal', 'attempt')
     )
+    op.create_table('audit',
+    sa.Column('number', sa.Integer(), nullable=False),
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('at', sa.BigInteger(), nullable=False),
+    sa.Column('by', sa.String(), nullable=False),
+    sa.Column('by_name', sa.String(), nullable=False),
+    sa.Column('action', sa.String(), nullable=False),
+    sa.Column('subject', sa.String(), nullable=False),
+    sa.Column('detail', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('number')
+    )
+    with op.batch_alter_table('audit', schema=None) as batch_op:
+        batch_op.create_index('audit_by_org', ['org', 'number'], unique=False)
+        batch_op.create_index('audit_by_subject', ['org', 'subject', 'number'], unique=False)
+
+    op.create_table('authorities',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('certificate', sa.Text(), nullable=False),
+    sa.Column('sealed_key', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('org')
+    )
     op.create_table('calls',
     sa.Column('run', sa.String(), nullable=False),
     sa.Column('key', sa.String(), nullable=False),
@@ -70,6 +108,27 @@ def upgrade() -> None:
     sa.Column('at', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('run', 'key')
     )
+    op.create_table('certificates',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('serial', sa.String(), nullable=False),
+    sa.Column('device', sa.String(), nullable=False),
+    sa.Column('fingerprint', sa.String(), nullable=False),
+    sa.Column('not_before', sa.BigInteger(), nullable=False),
+    sa.Column('not_after', sa.BigInteger(), nullable=False),
+    sa.Column('issued_at', sa.BigInteger(), nullable=False),
+    sa.Column('committed_at', sa.BigInteger(), nullable=True),
+    sa.Column('retired_at', sa.BigInteger(), nullable=True),
+    sa.Column('revoked_at', sa.BigInteger(), nullable=True),
+    sa.Column('run', sa.String(), nullable=False),
+    sa.Column('ordinal', sa.Integer(), nullable=False),
+    sa.Column('attempt', sa.Integer(), nullable=False),
+    sa.Column('step', sa.String(), nullable=False),
+    sa.PrimaryKeyConstraint('org', 'serial')
+    )
+    with op.batch_alter_table('certificates', schema=None) as batch_op:
+        batch_op.create_index('certificates_by_device', ['org', 'device', 'issued_at'], unique=False)
+        batch_op.create_index('certificates_by_fingerprint', ['org', 'fingerprint'], unique=False)
+
     op.create_table('contacts',
     sa.Column('org', sa.String(), nullable=False),
     sa.Column('id', sa.String(), nullable=False),
@@ -109,6 +168,41 @@ def upgrade() -> None:
     sa.Column('by', sa.String(), nullable=False),
     sa.PrimaryKeyConstraint('org', 'job')
     )
+    op.create_table('deleted_runs',
+    sa.Column('run', sa.String(), nullable=False),
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('job', sa.String(), nullable=False),
+    sa.Column('at', sa.BigInteger(), nullable=False),
+    sa.Column('swept', sa.Boolean(), nullable=False),
+    sa.PrimaryKeyConstraint('run')
+    )
+    with op.batch_alter_table('deleted_runs', schema=None) as batch_op:
+        batch_op.create_index('deleted_runs_to_sweep', ['at'], unique=False, sqlite_where=sa.text('NOT swept'), postgresql_where=sa.text('NOT swept'))
+
+    op.create_table('device_claims',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('device', sa.String(), nullable=False),
+    sa.Column('gateway', sa.String(), nullable=False),
+    sa.Column('inventory', sa.Text(), nullable=False),
+    sa.Column('at', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('org', 'device', 'gateway')
+    )
+    with op.batch_alter_table('device_claims', schema=None) as batch_op:
+        batch_op.create_index('device_claims_by_gateway', ['org', 'gateway'], unique=False)
+
+    op.create_table('device_samples',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('device', sa.String(), nullable=False),
+    sa.Column('at', sa.BigInteger(), nullable=False),
+    sa.Column('source', sa.String(), nullable=False),
+    sa.Column('number', sa.BigInteger(), nullable=False),
+    sa.Column('link', sa.String(), nullable=False),
+    sa.Column('state', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('org', 'device', 'at', 'source', 'number')
+    )
+    with op.batch_alter_table('device_samples', schema=None) as batch_op:
+        batch_op.create_index('device_samples_by_time', ['org', 'at'], unique=False)
+
     op.create_table('devices',
     sa.Column('org', sa.String(), nullable=False),
     sa.Column('id', sa.String(), nullable=False),
@@ -124,6 +218,7 @@ def upgrade() -> None:
     sa.Column('edits', sa.Text(), server_default='{}', nullable=False),
     sa.Column('state', sa.Text(), nullable=False),
     sa.Column('state_at', sa.BigInteger(), nullable=True),
+    sa.Column('state_marks', sa.Text(), server_default='{}', nullable=False),
     sa.Column('held_by', sa.String(), nullable=True),
     sa.Column('last_heard_at', sa.BigInteger(), nullable=True),
     sa.Column('created_at', sa.BigInteger(), nullable=False),
@@ -131,6 +226,30 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('devices', schema=None) as batch_op:
         batch_op.create_index('devices_by_gateway', ['org', 'gateway'], unique=False)
+
+    op.create_table('gateway_drains',
+    sa.Column('operation', sa.String(), nullable=False),
+    sa.Column('run', sa.String(), nullable=False),
+    sa.Column('ordinal', sa.Integer(), nullable=False),
+    sa.Column('attempt', sa.Integer(), nullable=False),
+    sa.PrimaryKeyConstraint('operation', 'run', 'ordinal', 'attempt')
+    )
+    op.create_table('gateway_profiles',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('gateway', sa.String(), nullable=False),
+    sa.Column('name', sa.String(), nullable=False),
+    sa.Column('sha256', sa.String(), nullable=True),
+    sa.Column('size', sa.BigInteger(), nullable=False),
+    sa.Column('before_sha256', sa.String(), nullable=True),
+    sa.Column('before_size', sa.BigInteger(), nullable=False),
+    sa.Column('state', sa.String(), nullable=False),
+    sa.Column('problem', sa.Text(), nullable=False),
+    sa.Column('watch', sa.String(), nullable=True),
+    sa.Column('wanted_at', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('org', 'gateway', 'name')
+    )
+    with op.batch_alter_table('gateway_profiles', schema=None) as batch_op:
+        batch_op.create_index('gateway_profiles_watched', ['watch'], unique=False, sqlite_where=sa.text('watch IS NOT NULL'), postgresql_where=sa.text('watch IS NOT NULL'))
 
     op.create_table('gateways',
     sa.Column('org', sa.String(), nullable=False),
@@ -154,6 +273,9 @@ def upgrade() -> None:
     sa.Column('verbs', sa.Text(), nullable=False),
     sa.Column('health', sa.Text(), nullable=False),
     sa.Column('dropped', sa.Text(), nullable=False),
+    sa.Column('stop', sa.String(), server_default='', nullable=False),
+    sa.Column('stop_run', sa.String(), nullable=True),
+    sa.Column('takes_profiles', sa.Boolean(), server_default=sa.text('(false)'), nullable=False),
     sa.PrimaryKeyConstraint('org', 'id'),
     sa.UniqueConstraint('token_hash')
     )
@@ -193,6 +315,7 @@ def upgrade() -> None:
     sa.Column('id', sa.Integer(), nullable=False),
     sa.Column('incarnation', sa.String(), nullable=False),
     sa.Column('recovering', sa.Boolean(), nullable=False),
+    sa.Column('restored_at', sa.BigInteger(), nullable=True),
     sa.Column('link_key', sa.String(), nullable=False),
     sa.Column('created_at', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('id')
@@ -240,6 +363,17 @@ def upgrade() -> None:
     sa.Column('created_at', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('id')
     )
+    op.create_table('profile_sets',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('gateway', sa.String(), nullable=False),
+    sa.Column('revision', sa.BigInteger(), nullable=False),
+    sa.Column('answered', sa.BigInteger(), nullable=False),
+    sa.Column('send_at', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('org', 'gateway')
+    )
+    with op.batch_alter_table('profile_sets', schema=None) as batch_op:
+        batch_op.create_index('profile_sets_to_send', ['send_at'], unique=False, sqlite_where=sa.text('answered < revision'), postgresql_where=sa.text('answered < revision'))
+
     op.create_table('refused',
     sa.Column('org', sa.String(), nullable=False),
     sa.Column('gateway', sa.String(), nullable=False),
@@ -251,6 +385,13 @@ def upgrade() -> None:
     sa.Column('raw', sa.Text(), nullable=False),
     sa.Column('at', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('org', 'gateway', 'task', 'attempt')
+    )
+    op.create_table('retired_journals',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('gateway', sa.String(), nullable=False),
+    sa.Column('journal', sa.String(), nullable=False),
+    sa.Column('at', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('org', 'gateway', 'journal')
     )
     op.create_table('run_bodies',
     sa.Column('run', sa.String(), nullable=False),
@@ -390,6 +531,8 @@ def upgrade() -> None:
     sa.Column('depth', sa.Integer(), nullable=False),
     sa.Column('fed', sa.Boolean(), nullable=False),
     sa.Column('has_parameters', sa.Boolean(), nullable=False),
+    sa.Column('batch', sa.Integer(), nullable=False),
+    sa.Column('targets', sa.Integer(), nullable=False),
     sa.PrimaryKeyConstraint('id')
     )
     with op.batch_alter_table('runs', schema=None) as batch_op:
@@ -401,6 +544,17 @@ def upgrade() -> None:
         batch_op.create_index('runs_to_come', ['starts_at'], unique=False, sqlite_where=sa.text('ended_at IS NULL AND started_at IS NULL'), postgresql_where=sa.text('ended_at IS NULL AND started_at IS NULL'))
         batch_op.create_index('runs_to_find', ['org', 'created_at', 'id', 'status', 'type', 'system', 'has_errors', 'started_at', 'ended_at', 'job'], unique=False)
 
+    op.create_table('sample_counts',
+    sa.Column('org', sa.String(), nullable=False),
+    sa.Column('kept', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('org')
+    )
+    op.create_table('sample_streams',
+    sa.Column('journal', sa.String(), nullable=False),
+    sa.Column('stream', sa.String(), nullable=False),
+    sa.Column('number', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('journal', 'stream')
+    )
     op.create_table('secrets',
     sa.Column('org', sa.String(), nullable=False),
     sa.Column('name', sa.String(), nullable=False),
@@ -425,6 +579,14 @@ def upgrade() -> None:
     sa.Column('ordinal', sa.Integer(), nullable=False),
     sa.Column('parameters', sa.Text(), nullable=False),
     sa.PrimaryKeyConstraint('run', 'ordinal')
+    )
+    op.create_table('task_targets',
+    sa.Column('run', sa.String(), nullable=False),
+    sa.Column('ordinal', sa.Integer(), nullable=False),
+    sa.Column('position', sa.Integer(), nullable=False),
+    sa.Column('target', sa.String(), nullable=False),
+    sa.Column('gone', sa.Boolean(), nullable=False),
+    sa.PrimaryKeyConstraint('run', 'ordinal', 'position')
     )
     op.create_table('tasks',
     sa.Column('run', sa.String(), nullable=False),
@@ -455,6 +617,7 @@ def upgrade() -> None:
     sa.Column('cancel_sent_at', sa.BigInteger(), nullable=True),
     sa.Column('places', sa.Text(), nullable=True),
     sa.Column('steps', sa.String(), nullable=True),
+    sa.Column('targets', sa.Integer(), server_default=sa.text('1'), nullable=False),
     sa.Column('stranded', sa.Boolean(), server_default=sa.text('(false)'), nullable=False),
     sa.Column('failure_code', sa.String(), nullable=True),
     sa.Column('failure_text', sa.Text(), nullable=True),

@@ -17,6 +17,7 @@ from cloud.domain.dispatch import (
     in_turn,
     reason,
     slots,
+    stopped_place,
 )
 
 NOW = 1_000_000
@@ -54,6 +55,17 @@ def test_each_hindrance_has_its_place_to_wait():
     ]
     places = ["device:pump-0", *["gateway:berlin"] * 4, "device:pump-5"]
     assert play(*tasks) == ([6], places)
+
+
+def test_a_stopped_gateway_is_offered_nothing_until_a_person_starts_it():
+    stopped = gateway(is_stopped=True)
+    assert play(due(0, stopped), due(1)) == ([1], [stopped_place("berlin")])
+    # Offline as well: to come back would not help it.
+    away = gateway(is_stopped=True, session=None)
+    assert reason(due(0, away), RULES, {}, NOW, SILENCE_MS) == (
+        "gateway_stopped",
+        "stopped:berlin",
+    )
 
 
 def test_a_gateway_takes_no_more_than_allowed():

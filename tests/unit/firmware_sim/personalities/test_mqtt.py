@@ -9,15 +9,8 @@ from firmware_sim.device import Device, Identity
 from firmware_sim.faults import Faults, Silence, TestBoot
 from firmware_sim.flash import fresh
 from firmware_sim.images import build_image
-from firmware_sim.personalities.mqtt import (
-    Action,
-    Disconnect,
-    Fetch,
-    MqttPersonality,
-    MqttSettings,
-    Publish,
-    Reboot,
-)
+from firmware_sim.messages import Action, Disconnect, Fetch, Publish, Reboot
+from firmware_sim.personalities.mqtt import MqttPersonality, MqttSettings
 
 OLD = build_image("1.0.0", 2000, seed=1)
 NEW = build_image("2.0.0", 3000, seed=2)
@@ -34,7 +27,7 @@ class Session:
 
     def ask(self, command, **more):
         request = {"id": "c1", "command": command, **more}
-        actions = self.personality.received(json.dumps(request).encode(), 1.0)
+        actions = self.personality.received("dev/meter-1/cmd", json.dumps(request).encode(), 1.0)
         self.effects = actions[1:]
         return json.loads(actions[0].payload) if actions else None
 
@@ -84,7 +77,7 @@ def test_plain_commands():
     ],
 )
 def test_what_cannot_be_done_is_refused_with_a_code(payload, code):
-    (reply,) = Session().personality.received(payload, 1.0)
+    (reply,) = Session().personality.received("dev/meter-1/cmd", payload, 1.0)
     body = json.loads(reply.payload)
     assert (body["ok"], body["code"]) == (False, code)
     assert body["error"]
@@ -167,7 +160,7 @@ def test_planned_silence_doubles_refusal_and_disconnects():
     refusing.update()
     assert states(refusing.personality.downloaded(NEW)) == [("failed", 0)]
     cut = Session(disconnect_after_requests=(1,), disconnect_for_s=4)
-    assert cut.personality.received(b"{}", 1.0) == [Disconnect(4)]
+    assert cut.personality.received("dev/meter-1/cmd", b"{}", 1.0) == [Disconnect(4)]
 
 
 def test_the_wrong_version_after_the_reboot():

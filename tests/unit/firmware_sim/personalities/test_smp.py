@@ -9,14 +9,8 @@ from firmware_sim.device import Device, Identity
 from firmware_sim.faults import Faults, Silence, TestBoot, Unplug
 from firmware_sim.flash import fresh
 from firmware_sim.images import build_image
-from firmware_sim.personalities.smp import (
-    Action,
-    CutLine,
-    Reboot,
-    Send,
-    SmpPersonality,
-    SmpSettings,
-)
+from firmware_sim.line import Action, CutLine, Reboot, Send
+from firmware_sim.personalities.smp import SmpPersonality, SmpSettings
 
 OLD = build_image("1.0.0", 2000, seed=1)
 NEW = build_image("2.0.0", 3000, seed=2)

@@ -307,3 +307,28 @@ def test_flow_steps_compute_wait_and_tell():
     assert do("flow.check", reach, that=False).code == "expectation_failed"
     with pytest.raises(StepInvalid):
         do("flow.delay", reach, **{"for": "soon"})
+
+
+PLAIN_OLD = FirmwareImage(0, "1.0.0", active=True, confirmed=True)
+PLAIN_NEW = replace(PLAIN_OLD, version="2.0.0")
+
+
+def test_a_file_that_says_no_version_has_the_one_its_step_gives(path):
+    reach = FakeReach(path, (PLAIN_OLD,), takes="any")
+    done = upload(reach, version="2.0.0")
+    assert done.result == {"uploaded": True, "version": "2.0.0", "hash": ""}
+    assert (done.memory["version"], done.memory["previous_version"]) == ("2.0.0", "1.0.0")
+    there = upload(FakeReach(path, (PLAIN_NEW,), takes="any"), version="2.0.0")
+    assert there.result["uploaded"] is False
+    old = do("firmware.verify", FakeReach(images=(PLAIN_OLD,), takes="any"), done.memory)
+    assert old.code == "rolled_back"
+    new = do("firmware.verify", FakeReach(images=(PLAIN_NEW,), takes="any"), done.memory)
+    assert isinstance(new, StepDone)
+
+
+def test_nothing_is_verified_where_nobody_said_which_version(path):
+    reach = FakeReach(path, (PLAIN_OLD,), takes="any")
+    memory = upload(reach).memory
+    with pytest.raises(StepInvalid, match="give the step a `version`"):
+        do("firmware.verify", reach, memory)
+    assert isinstance(do("firmware.verify", reach, memory, version="1.0.0"), StepDone)

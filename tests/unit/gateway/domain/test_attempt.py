@@ -2,11 +2,14 @@
 
 import math
 
+import pytest
+
 from contract.lifecycle import StepStatus, TaskStatus
 from gateway.domain.attempt import advance
 from gateway.domain.attempt_record import from_record, snapshot_of, to_record
-from gateway.domain.attempt_state import Attempt, close_by
+from gateway.domain.attempt_state import Attempt, accept, close_by
 from gateway.domain.facts import (
+    AskToStop,
     Begin,
     CancelAsked,
     Denied,
@@ -14,6 +17,7 @@ from gateway.domain.facts import (
     Due,
     Held,
     Hopeless,
+    Instant,
     Interrupt,
     LineLost,
     Perform,
@@ -182,7 +186,7 @@ def test_a_step_over_its_own_time_fails_and_may_be_tried_again():
 def test_a_soft_cancel_lets_the_step_finish():
     run = play(
         begun(READ, UPLOAD, CLEAN),
-        (CancelAsked("soft"), []),
+        (CancelAsked("soft"), [AskToStop()]),
         (Done(), ["clean"]),
         (Done(), []),
     )
@@ -324,3 +328,94 @@ def test_the_scope_names_what_a_step_may_read():
     _, effects = advance(attempt, Begin(), AT)
     (perform,) = [effect for effect in effects if isinstance(effect, Perform)]
     assert perform.parameters == {"name": "pump-7-1"}
+
+
+@pytest.mark.row("C6")
+def test_a_step_shows_what_it_was_given_bounded_and_without_secrets():
+    log = a_step("log", "flow.log", with_={"text": "hello"})
+    send = a_step(
+        "send",
+        "http.request",
+        with_={
+            "url": "{{ ctx.url }}",
+            "headers": {"X-Key": "{{ secrets.key }}", "token": "{{ ctx.url }}"},
+            "json": "{{ [task.acknowledgment_token, secrets.key ~ '!'] }}",
+        },
+    )
+    long = a_step("long", "flow.log", with_={"text": "{{ ctx.long }}"})
+    offer = an_offer(acknowledgment_token="t0ken", timeout=60_000)
+    body = a_body(
+        log,
+        send,
+        long,
+        context={"url": "https://a", "long": "ü" * 5_000},
+        secrets={"key": "hunter2"},
+    )
+    attempt, _ = advance(accept(offer, body, 1, AT), Started(1), AT)
+    for fact in (Begin(), Done("ok"), Done("ok")):
+        attempt, effects = advance(attempt, fact, later(AT, 10))
+    (performed,) = [effect for effect in effects if isinstance(effect, Perform)]
+    assert performed.parameters == {"text": "ü" * 5_000}
+    steps = snapshot_of(restarted(attempt)).steps
+    # What the job says word for word is not said again.
+    assert (steps[0].input, steps[0].input_truncated) == (None, False)
+    assert steps[1].input == {
+        "url": "https://a",
+        "headers": {"X-Key": "***", "token": "***"},
+        "json": ["***", "***!"],
+    }
+    assert isinstance(steps[2].input, str)
+    assert (len(steps[2].input.encode()) <= 4_096, steps[2].input_truncated) == (True, True)
+
+
+@pytest.mark.row("E3")
+def test_what_a_device_says_is_data_for_later_steps():
+    said = "{{ 7 * 7 }} {% raw %} " + '{"$ne": ""}'
+    use = a_step(
+        "use",
+        "flow.log",
+        when="steps.read.result == ctx.said",
+        with_={"text": "{{ steps.read.result }}"},
+    )
+    again = a_step("again", "flow.log", with_={"text": "<{{ steps.use.result.text }}>"})
+    attempt = accept(
+        an_offer(timeout=60_000), a_body(READ, use, again, context={"said": said}), 1, AT
+    )
+    attempt, _ = advance(attempt, Started(1), AT)
+    given = []
+    for fact in (Begin(), Done(said), Done({"text": said})):
+        attempt, effects = advance(attempt, fact, later(AT, 10))
+        given += [effect.parameters for effect in effects if isinstance(effect, Perform)]
+    assert given[1:] == [{"text": said}, {"text": f"<{said}>"}]
+
+
+@pytest.mark.row("B2")
+def test_waiting_for_the_line_costs_nothing_of_the_timeout():
+    attempt = accept(an_offer(timeout=2_000, start_by=3_600_000), a_body(READ), 1, AT)
+    attempt, _ = advance(attempt, Started(1), AT)
+    for passed in range(0, 600_000, 60_000):
+        attempt, _ = advance(attempt, Held("bus_busy"), later(AT, passed))
+    attempt, effects = advance(attempt, Begin(), later(AT, 600_000))
+    (performed,) = [effect for effect in effects if isinstance(effect, Perform)]
+    assert (performed.timeout_ms, attempt.elapsed) == (2_000, 0)
+    attempt, _ = advance(attempt, TimedOut(), later(AT, 602_001))
+    assert (attempt.status, attempt.elapsed) == (TaskStatus.TIMED_OUT, 2_001)
+
+
+@pytest.mark.row("E1")
+@pytest.mark.parametrize("jump", [-(10**12), 10**12])
+def test_a_clock_that_jumps_hands_nothing_back_early_or_late(jump):
+    waiting, _ = advance(an_attempt(a_step("read"), start_by=60_000), Started(1), AT)
+    early = Instant(AT.wall + jump, AT.mono + 59_999)
+    assert not advance(waiting, Due(), early)[0].is_ended
+    late = Instant(AT.wall + jump, AT.mono + 60_000)
+    assert advance(waiting, Due(), late)[0].status is TaskStatus.SCHEDULED
+
+
+@pytest.mark.row("E1")
+def test_after_a_restart_with_its_clock_in_1970_it_waits_no_longer_than_at_first():
+    waiting = an_attempt(a_step("read"), start_by=60_000)
+    start = Instant(0, 40)
+    again, _ = advance(waiting, Started(2), start)
+    assert not advance(again, Due(), Instant(0, 59_000))[0].is_ended
+    assert advance(again, Due(), Instant(0, 60_040))[0].status is TaskStatus.SCHEDULED

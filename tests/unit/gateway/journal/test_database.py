@@ -49,10 +49,11 @@ async def test_a_full_disk_is_told_and_recovers_by_itself(journal):
     await journal.run(pages, now + 2)
     with pytest.raises(StorageFull):
         await journal.run(meta.put, "big", "x" * 1_000_000)
-    assert journal.is_full
+    assert journal.trouble is not None
+    assert journal.trouble.code == "full"
     await journal.run(pages, 1_000_000)
     await journal.run(meta.put, "big", "x" * 1_000_000)
-    assert not journal.is_full
+    assert journal.trouble is None
 
 
 def test_the_journal_keeps_its_id_and_counts_its_starts(tmp_path):

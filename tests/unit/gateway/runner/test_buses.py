@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.errors import DeviceUnreachable
+from gateway.errors import DeviceUnreachable, LineQuarantined
 from gateway.runner.buses import Buses
 from tests.kit.virtual_time import run_in_virtual_time
 
@@ -41,5 +41,77 @@ def test_a_bus_that_stays_busy_is_told_and_left_in_order():
         async with buses.hold("line", 1):
             pass
         assert not buses.is_busy("line")
+
+    run_in_virtual_time(story())
+
+
+def test_the_device_served_longest_ago_is_next_whoever_asked_first():
+    """A device that asks again at once, chunk after chunk, lets its neighbours in between."""
+    buses, order = Buses(), []
+
+    async def use(device, times):
+        for _ in range(times):
+            async with buses.hold("line", 60, device):
+                order.append(device)
+                await asyncio.sleep(1)
+
+    async def story():
+        await asyncio.gather(use("upload", 6), use("upload", 6), use("a", 2), use("b", 2))
+
+    run_in_virtual_time(story())
+    assert order[:7] == ["upload", "a", "b", "upload", "a", "b", "upload"]
+
+
+def test_a_wait_that_is_given_up_gives_its_turn_to_the_next():
+    buses, done = Buses(), []
+
+    async def use(device):
+        async with buses.hold("line", 60, device):
+            await asyncio.sleep(1)
+            done.append(device)
+
+    async def story():
+        tasks = [asyncio.get_running_loop().create_task(use(name)) for name in "abc"]
+        await asyncio.sleep(0.5)
+        tasks[1].cancel()  # waits
+        await asyncio.sleep(0.2)
+        tasks[0].cancel()  # has the turn
+        await asyncio.wait(tasks)
+        assert not buses.is_busy("line")
+
+    run_in_virtual_time(story())
+    assert done == ["c"]
+
+
+def test_a_line_in_quarantine_refuses_at_once_also_those_who_wait_and_is_tried_again():
+    buses = Buses()
+
+    async def story():
+        loop = asyncio.get_running_loop()
+
+        async def wait():
+            async with buses.hold("line", 60, "b"):
+                pass
+
+        async with buses.hold("line", 60, "a"):
+            waiting = loop.create_task(wait())
+            await asyncio.sleep(0.1)
+            for _ in range(3):
+                buses.failed("line", "no such port")
+        with pytest.raises(LineQuarantined, match="no such port"):
+            await waiting
+        assert "no such port" in str(buses.shut("line"))
+        assert buses.report() == {"line": "no such port"}
+        began_s = loop.time()
+        with pytest.raises(LineQuarantined):
+            async with buses.hold("line", 60, "a"):
+                pass
+        assert loop.time() == began_s
+        await asyncio.sleep(2.1)
+        assert buses.shut("line") is None
+        assert buses.report() == {"line": "no such port"}  # until it works
+        async with buses.hold("line", 60, "a"):
+            buses.worked("line")
+        assert buses.report() == {}
 
     run_in_virtual_time(story())

@@ -11,6 +11,7 @@ from gateway.drivers.base import (
     Probe,
     ReadFirmware,
 )
+from gateway.errors import DeviceUnreachable, LineQuarantined, PortUnavailable
 from gateway.runner.buses import Buses
 from gateway.runner.devices import Device, DeviceHandle
 
@@ -78,3 +79,32 @@ async def test_a_device_that_said_it_is_away_is_looked_for_again(pump):
     assert not handle.is_open
     await handle.open()
     assert (pump.opened, pump.closed) == (2, 1)
+
+
+async def test_a_port_that_cannot_be_opened_is_left_alone_a_silent_device_is_not(pump):
+    buses = Buses()
+    problems = iter([DeviceUnreachable("silent")] * 5 + [PortUnavailable("no such port")] * 3)
+
+    async def open_it():
+        raise next(problems)
+
+    pump.open = open_it
+    device = Device("pump-1", lambda _: pump, bus="serial:/dev/ttyUSB0")
+    handle = DeviceHandle(device, buses, lambda: Instant(1, 1))
+    for _ in range(8):
+        with pytest.raises(DeviceUnreachable):
+            await handle.open()
+    with pytest.raises(LineQuarantined, match="no such port"):
+        await handle.open()
+    assert handle.link.status == "down"
+    assert buses.report() == {"serial:/dev/ttyUSB0": "no such port"}
+
+
+async def test_a_driver_that_takes_its_own_turns_is_not_kept_from_them(pump):
+    buses = Buses()
+    device = Device("pump-1", lambda _: pump, bus="line", takes_turns=True)
+    handle = DeviceHandle(device, buses, lambda: Instant(1, 1))
+    async with buses.hold("line", 1, "a neighbour"):
+        await handle.open()
+        await handle.ask(Probe(), 1, lambda percent, note: None, lambda: None)
+    assert pump.opened == 1
