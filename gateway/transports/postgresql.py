@@ -57,7 +57,9 @@ class PostgresAsking:
                     raise DeviceUnreachable(f"at the commit: {_said(error)}") from error
                 return found
         except psycopg.Error as error:  # before the commit: the server takes it back
-            raise StepInvalid(_said(error), "sql_failed") from error
+            late = isinstance(error, psycopg.errors.QueryCanceled)
+            limit = f" after {self._statement.timeout_s:g} s" if late else ""
+            raise StepInvalid(_said(error) + limit, "sql_failed") from error
         except (ValueError, OverflowError) as error:  # what psycopg cannot send
             raise StepInvalid(str(error), "sql_failed") from error
         finally:

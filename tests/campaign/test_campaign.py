@@ -24,7 +24,9 @@ def setting(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Setting]
 # Stage 0 has NATS and SQLite, 1 mosquitto and SQLite, 3 mosquitto and PostgreSQL.
 @pytest.mark.row("E1", "E9")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("number", STORIES)
+@pytest.mark.parametrize(
+    "number", [pytest.param(n, marks=[pytest.mark.campaign] if n else []) for n in STORIES]
+)
 def test_every_promise_is_kept_whatever_dies(setting: Setting, number: int) -> None:
     if number % 2 and not MOSQUITTO.exists():
         pytest.skip(f"{MOSQUITTO} is missing: apt install mosquitto")

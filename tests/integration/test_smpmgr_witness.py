@@ -81,7 +81,9 @@ def image(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("device", ["pump-1", "noisy", "old"])
+@pytest.mark.parametrize(
+    "device", ["pump-1", "noisy", pytest.param("old", marks=pytest.mark.campaign)]
+)
 def test_smpmgr_lists_uploads_tests_resets_and_confirms(sim, tmp_path, image, device):
     witness = Witness(tmp_path, device)
     assert witness.listed() == [("2.3.0", True, True)]

@@ -29,7 +29,10 @@ def test_the_gateway_finishes_offline_and_one_report_brings_the_result(rig):
         reports = [json.loads(payload.split(b"\n")[0]) for _, payload in observer.messages]
 
     about_it = [item for report in reports for item in report.get("tasks", [])]
-    assert [item["status"] for item in about_it] == ["succeeded"]
+    # One snapshot; a receipt that is slow to come may have it said twice.
+    assert {(item["revision"], item["status"]) for item in about_it} == {
+        (about_it[0]["revision"], "succeeded")
+    }
     for step in rig.steps(run, "pump-1").values():
         assert step.completed_at.timestamp() * 1000 <= restored_ms, step.id
     assert rig.task(run, "pump-1").tries == 1
