@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from tests.kit.processes import Programs
 
 # The blob repeats a failed example exactly; deadlines would time a shared machine.
-settings.register_profile("roundsman", print_blob=True, deadline=None)
+# Half of the usual examples: `make test` has many properties, and runs at every change.
+settings.register_profile("roundsman", print_blob=True, deadline=None, max_examples=50)
 settings.load_profile("roundsman")
 
 _PROGRAMS: "pytest.StashKey[Programs]" = pytest.StashKey()
