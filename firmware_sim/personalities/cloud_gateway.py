@@ -47,6 +47,8 @@ from firmware_sim.messages import Action, Later, Publish
 GATHER_S: Final = 0.03
 HELLO_AGAIN_S: Final = 10.0
 RESEND_S: Final = 10.0
+# So many messages of another session: the two sides have lost each other.
+STRANGERS: Final = 3
 ENDED_KEPT: Final = 10_000
 
 
@@ -102,7 +104,8 @@ class CloudGatewayPersonality:
         self._session: str | None = None
         self._nonce = ""
         self._hellos = self._said = 0
-        self._is_gathering = self._has_booted = False
+        self._strangers = 0
+        self._is_gathering = self._has_booted = self._is_asked = False
 
     def topics(self) -> list[str]:
         return [self.settings.address.down_filter()]
@@ -114,12 +117,11 @@ class CloudGatewayPersonality:
     def boot(self, now_s: float) -> None:
         self._session = None
         self._flights.clear()
-        self._is_gathering = False
+        self._is_gathering = self._is_asked = False
         self._has_booted = True
         self.device.boot()
 
     def connected(self) -> list[Action]:
-        self._session = None
         actions: list[Action] = [self.presence(True), *self._hello()]
         if self._has_booted:  # it forgot when they end
             self._has_booted = False
@@ -139,7 +141,10 @@ class CloudGatewayPersonality:
             return self._welcomed(message)
         if self._session is None or message.session != self._session:
             self.device.counters.dropped += 1
-            return []
+            self._strangers += 1
+            lost = self._session is not None and self._strangers >= STRANGERS
+            return self._greet_within(HELLO_AGAIN_S) if lost else []
+        self._strangers = 0
         match message:
             case Offer():
                 return self._take(message)
@@ -170,6 +175,10 @@ class CloudGatewayPersonality:
         return f"{self._journal}-{self.device.counters.boots}"
 
     def _hello(self) -> list[Action]:
+        """One hello, repeated until its welcome has come; until then there is no session."""
+        self._session = None
+        self._flights.clear()
+        self._is_asked, self._strangers = False, 0
         self._hellos += 1
         self._nonce = nonce = f"{self._instance}-{self._hellos}"
         name, token = self.device.identity.id, self.settings.token
@@ -206,15 +215,26 @@ class CloudGatewayPersonality:
             for n, (what, part) in enumerate(parts, 1)
         ]
 
-        def again(now_s: float) -> list[Action]:
-            return self._hello() if self._session is None and self._nonce == nonce else []
+        said = [self._say(Kind.HELLO, page) for page in pages]
 
-        return [*(self._say(Kind.HELLO, page) for page in pages), Later(HELLO_AGAIN_S, again)]
+        def again(now_s: float) -> list[Action]:
+            if self._session is not None or self._nonce != nonce:
+                return []
+            return [*said, Later(HELLO_AGAIN_S, again)]
+
+        return [*said, Later(HELLO_AGAIN_S, again)]
+
+    def _greet_within(self, within_s: float) -> list[Action]:
+        """Greet anew, at a random moment; who is at it already has nothing more to do."""
+        if self._session is None or self._is_asked:
+            return []
+        self._is_asked = True
+        wait_s = within_s * self._chance(f"hello/{self._hellos}")
+        return [Later(wait_s, lambda now_s: self._hello() if self._is_asked else [])]
 
     def _welcomed(self, welcome: Welcome) -> list[Action]:
         if welcome.nonce is None and welcome.hello_within is not None:
-            wait_s = welcome.hello_within / 1000 * self._chance(f"hello/{self._hellos}")
-            return [Later(wait_s, lambda now_s: self._hello())]
+            return self._greet_within(welcome.hello_within / 1000)
         if welcome.nonce != self._nonce or welcome.conflict or welcome.refused:
             return []
         opens = self._session != welcome.session

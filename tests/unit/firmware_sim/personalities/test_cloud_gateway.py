@@ -26,7 +26,9 @@ from firmware_sim.faults import Faults
 from firmware_sim.images import build_image
 from firmware_sim.messages import Later, Publish
 from firmware_sim.personalities.cloud_gateway import (
+    HELLO_AGAIN_S,
     RESEND_S,
+    STRANGERS,
     CloudGatewayPersonality,
     CloudGatewaySettings,
 )
@@ -121,10 +123,30 @@ def test_it_says_hello_with_all_its_devices_in_pages():
 def test_it_says_hello_again_until_it_is_welcomed():
     play = Play()
     play.pass_time(25)
-    assert len({each.nonce for each in play.of(Kind.HELLO)}) == 3
+    hellos = play.of(Kind.HELLO)
+    assert len(hellos) == 3
+    assert len({each.nonce for each in hellos}) == 1  # whichever is answered, it is this one
     play.welcome()
     play.pass_time(60)
-    assert len({each.nonce for each in play.of(Kind.HELLO)}) == 3
+    assert len(play.of(Kind.HELLO)) == 3
+
+
+def test_asked_for_a_hello_twice_it_greets_once_and_until_it_is_welcomed(play):
+    for _ in range(2):
+        play.hear(Kind.WELCOME, Welcome(hello_within=1000))
+    play.pass_time(2)
+    assert len(play.of(Kind.HELLO)) == 2
+    play.pass_time(30)  # the welcome is lost
+    hellos = play.of(Kind.HELLO)[1:]
+    assert len(hellos) > 2
+    assert len({each.nonce for each in hellos}) == 1
+
+
+def test_a_gateway_and_a_cloud_that_lost_each_other_find_each_other(play):
+    for _ in range(STRANGERS):
+        play.hear(Kind.OFFER, Offer(session="other", bodies=[BODY], tasks=[]))
+    play.pass_time(HELLO_AGAIN_S + 1)
+    assert len({each.nonce for each in play.of(Kind.HELLO)}) == 2
 
 
 def test_an_offer_is_accepted_and_ends_after_its_seeded_time(play):
