@@ -13,7 +13,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, entry_points, version
@@ -241,8 +241,7 @@ class _Cloud:
             self._feeds.close()
             server.should_exit = True
             await web
-            for task in running:
-                task.cancel()
+            await _end(running)
 
     async def _run_central(self) -> None:
         """Once gateways can be heard: it would only find a closed door before."""
@@ -404,6 +403,19 @@ def _database(settings: CloudSettings) -> Iterator[Database]:
 
 def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+
+
+async def _end(running: Collection[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended.
+
+    Before Python 3.13 a task group that fails at that moment loses the cancel it is given.
+    """
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=STOP_S)
+        for task in running:
+            log.warning("still ending", part=task.get_name())
 
 
 def _url_of(listener: socket.socket) -> str:

@@ -8,7 +8,7 @@ import secrets
 import signal
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -58,6 +58,7 @@ from gateway.transports.mqtt import MqttTransport
 from gateway.transports.web import Web
 
 STOP_WITHIN_S: Final = 1.5
+CANCEL_AGAIN_S: Final = 2.0
 PRUNE_EVERY_S: Final = 60.0
 
 log = Log()
@@ -367,12 +368,24 @@ async def _serve(
             await stopping.wait()
             log.info("stopping")
             await gateway.supervisor.stop(STOP_WITHIN_S)
-            for task in running:
-                task.cancel()
+            await _end(running)
     except* CloudRefused as group:
         refused = _first_refusal(group)
     if refused is not None:
         raise refused
+
+
+async def _end(running: Collection[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended.
+
+    Before Python 3.13 a task group that fails at that moment loses the cancel it is given.
+    """
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
+        for task in running:
+            log.warning("still ending", part=task.get_name())
 
 
 def _first_refusal(group: BaseExceptionGroup[CloudRefused]) -> CloudRefused:

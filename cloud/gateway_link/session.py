@@ -8,9 +8,9 @@ import asyncio
 import random
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, Never
+from typing import Any, Final, Never, TypeVar
 
 import aiomqtt
 import structlog
@@ -32,6 +32,7 @@ CONNECT_TIMEOUT_S: Final = 2.5
 ANSWER_TIMEOUT_S: Final = 10.0
 
 Deliver = Callable[[str, bytes], None]
+T = TypeVar("T")
 
 # MQTT 5 reason codes of a CONNACK that no later try will better: bad client id, bad user name or
 # password, not authorized, banned, bad authentication method. 3.1.1 codes arrive translated.
@@ -181,7 +182,7 @@ class BrokerSession:
 
 
 class _Client(aiomqtt.Client):
-    """aiomqtt with two callbacks of ours.
+    """aiomqtt with two callbacks of ours, and no cancel that is lost.
 
     Its own queue costs a task per message and, when bounded, drops what it has acknowledged; it
     also ignores the reason code with which MQTT 5 says that a rule refused a message.
@@ -192,6 +193,14 @@ class _Client(aiomqtt.Client):
         self._deliver = deliver
         self.pending_calls_threshold = 10 * MAX_IN_FLIGHT
         self._client.connect_timeout = CONNECT_TIMEOUT_S
+
+    async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:  # noqa: ASYNC109
+        # Python 3.11's `wait_for` swallows a cancel that meets an answer.
+        try:
+            async with asyncio.timeout(self.timeout if timeout is None else timeout):
+                return await fut
+        except TimeoutError:
+            raise aiomqtt.MqttError("no answer in time") from None
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         self._deliver(message.topic, message.payload)

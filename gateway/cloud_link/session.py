@@ -17,6 +17,7 @@ from contract.topics import Address, Kind, TopicInvalid, parse
 from gateway.crash_points import reach
 from gateway.errors import CloudRefused, CloudUnreachable
 from gateway.logs import Log
+from gateway.transports import mqtt_client
 
 KEEPALIVE_S: Final = 15
 CONNECT_WITHIN_S: Final = 10.0
@@ -43,7 +44,7 @@ class BrokerAddress:
     version: MqttVersion = "auto"
 
 
-class _Client(aiomqtt.Client):
+class _Client(mqtt_client.Client):
     """aiomqtt drops the reason code of a PUBACK; a broker's rules speak through it alone."""
 
     on_refused: Callable[[str], None]

@@ -244,9 +244,7 @@ class AwsJobsService:
         self._said.put_nowait(outgoing)
 
     async def _speak(self) -> None:
-        me = asyncio.current_task()
-        # Python 3.11's wait_for, in aiomqtt's publish, loses a cancel that comes with its answer.
-        while me is None or not me.cancelling():
+        while True:
             outgoing = await self._said.get()
             data = messages.encode(outgoing.body)
             try:

@@ -23,7 +23,6 @@ from gateway.transports.mqtt_client import (
     FILTERS_A_PACKET,
     DirectClient,
     Subscribing,
-    cancel_kept,
 )
 
 FIRST_DELAY_MS: Final = 200
@@ -163,8 +162,7 @@ class MqttTransport:
     async def _send_subscribe(self, filters: Sequence[str]) -> Sequence[int]:
         if self._client is None:
             raise aiomqtt.MqttError("the local broker has just gone")
-        with cancel_kept():
-            codes = await self._client.subscribe([(each, SUBSCRIBE_QOS) for each in filters])
+        codes = await self._client.subscribe([(each, SUBSCRIBE_QOS) for each in filters])
         return [_number(code) for code in codes]
 
     async def publish(
@@ -183,8 +181,7 @@ class MqttTransport:
                 if client is None:
                     raise DeviceUnreachable("the local broker has just gone")
                 reach("local_broker.before_publish", topic)
-                with cancel_kept():
-                    await client.publish(topic, payload, qos=qos, retain=is_retained)
+                await client.publish(topic, payload, qos=qos, retain=is_retained)
                 reach("local_broker.after_publish", topic)
         except TimeoutError:
             raise DeviceUnreachable("the local broker does not answer") from None

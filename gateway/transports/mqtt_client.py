@@ -1,10 +1,9 @@
-"""What thousands of devices on one connection need beside aiomqtt: no queue, few SUBSCRIBEs."""
+"""What a gateway needs beside aiomqtt: cancels that are kept, no queue, few SUBSCRIBEs."""
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import aiomqtt
 import paho.mqtt.client as paho
@@ -14,20 +13,24 @@ import paho.mqtt.client as paho
 FILTERS_A_PACKET: Final = 240
 
 
-@contextmanager
-def cancel_kept() -> Iterator[None]:
-    """Raises the CancelledError that Python 3.11's `wait_for`, in aiomqtt's calls, may swallow.
+T = TypeVar("T")
 
-    It does when the answer comes at the same moment: a task in a loop would never end.
+
+class Client(aiomqtt.Client):
+    """aiomqtt without Python 3.11's `wait_for`, which swallows a cancel that meets an answer.
+
+    A task in a loop would never end.
     """
-    task = asyncio.current_task()
-    before = task.cancelling() if task is not None else 0
-    yield
-    if task is not None and task.cancelling() > before:
-        raise asyncio.CancelledError
+
+    async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:  # noqa: ASYNC109
+        try:
+            async with asyncio.timeout(self.timeout if timeout is None else timeout):
+                return await fut
+        except TimeoutError:
+            raise aiomqtt.MqttError("no answer in time") from None
 
 
-class DirectClient(aiomqtt.Client):
+class DirectClient(Client):
     """Hands messages over as they are read from the socket, where aiomqtt queues them.
 
     A queue that is full drops what comes; without one the broker waits on TCP. It also spares each
