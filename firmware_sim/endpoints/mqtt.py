@@ -6,6 +6,7 @@ Paho on purpose: the gateway uses aiomqtt's manner of working, so both must agre
 import asyncio
 import contextlib
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ class MqttEndpoint:
         """
         loop = asyncio.get_running_loop()
         self._granted, self._ended = loop.create_future(), loop.create_future()
-        await asyncio.to_thread(client.reconnect)
+        await asyncio.to_thread(_reconnect, client)
         connection = _socket_of(client)
         if connection is None:
             raise OSError("connection closed at once")
@@ -137,6 +138,7 @@ class MqttEndpoint:
         self._client = None
         self._connections.remove(client)
         client.on_disconnect = None
+        _gone_of(client).set()
         sock = _socket_of(client)
         if sock is None:
             return
@@ -144,12 +146,16 @@ class MqttEndpoint:
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
         client.loop_read()
+        sock.close()  # paho has not, where there was something left to read
 
     def _make_client(self, loop: asyncio.AbstractEventLoop) -> paho.Client:
         login = self._login
         client_id = self.personality.device.identity.id if login is None else login.name
         client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv311
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=paho.MQTTv311,
+            userdata=threading.Event(),
         )
         if login is not None:
             client.username_pw_set(login.name, login.password)
@@ -305,6 +311,21 @@ class MqttEndpoint:
                     raise ValueError(f"more than {fetch.max_bytes} bytes, the slot is full")
                 self._act(self.personality.downloading(len(data), total))
         return bytes(data)
+
+
+def _reconnect(client: paho.Client) -> None:
+    """Connect, in a thread: it may end when the device has hung up already."""
+    client.reconnect()
+    sock = _socket_of(client)
+    if _gone_of(client).is_set() and sock is not None:
+        sock.close()
+
+
+def _gone_of(client: paho.Client) -> threading.Event:
+    """Set once the device has hung up."""
+    gone = client.user_data_get()
+    assert isinstance(gone, threading.Event)
+    return gone
 
 
 def _forget(loop: asyncio.AbstractEventLoop, sock: Any) -> None:
