@@ -21,6 +21,7 @@ TASK = f"{RUN}-0"
 @pytest.fixture
 def db():
     connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.create_function("sync_before_answering", 0, lambda: None)
     migrate(connection)
     yield connection
     connection.close()
