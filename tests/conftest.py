@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.kit.brokers import Broker, Mosquitto, MosquittoWithCertificates, Nats
     from tests.kit.postgres import PostgresServer
     from tests.kit.processes import Programs
+    from tests.kit.warm_starts import WarmStarts
 
 # The blob repeats a failed example exactly; deadlines would time a shared machine.
 # Half of the usual examples: `make test` has many properties, and runs at every change.
@@ -34,12 +35,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
             report.sections.append((f"log of {name}", tail))
 
 
+@pytest.fixture(scope="session")
+def warm_starts() -> "Iterator[WarmStarts | None]":
+    """What starts our programs quicker in all tests of this worker."""
+    from tests.kit.processes import warm_starts
+
+    with warm_starts() as starts:
+        yield starts
+
+
 @pytest.fixture
-def programs(tmp_path: Path, request: pytest.FixtureRequest) -> "Iterator[Programs]":
+def programs(
+    tmp_path: Path, request: pytest.FixtureRequest, warm_starts: "WarmStarts | None"
+) -> "Iterator[Programs]":
     """Real programs of one test: `programs.python("gateway", ...)`; all ended at its end."""
     from tests.kit.processes import programs_in
 
-    with programs_in(tmp_path / "logs") as started:
+    with programs_in(tmp_path / "logs", warm_starts) as started:
         request.node.stash[_PROGRAMS] = started
         yield started
 
