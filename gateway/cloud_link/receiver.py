@@ -41,7 +41,7 @@ class Listeners:
     """
 
     on_work: Callable[[Iterable[str]], None]
-    on_cancel: Callable[[list[tuple[str, CancelItem]]], None]
+    on_cancel: Callable[[list[tasks.Cancelling]], None]
     on_receipt: Callable[[Receipt], None]
     on_unsent: Callable[[bool], None]
     on_session: Callable[[], None]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from sqlite3 import Connection
-from typing import Final
+from typing import Final, NamedTuple
 
 from contract.ids import run_of
 from contract.lifecycle import TASK_ENDS, TaskStatus
@@ -50,6 +50,14 @@ class Accepted:
     taken: int
     known: int
     without_body: tuple[str, ...]
+
+
+class Cancelling(NamedTuple):
+    """A cancel of a known attempt, and its lane; `is_ended`: nothing is left to be stopped."""
+
+    lane: str
+    item: CancelItem
+    is_ended: bool
 
 
 def lane_of(offer: OfferedTask) -> str:
@@ -173,13 +181,17 @@ def save(
     ).rowcount
     if changed and lines:
         outbox.add(db, stream, lines)
+    if changed and attempt.is_awaiting:
+        # Nobody carries it any more: what was asked meanwhile is obeyed here.
+        asked = cancel_asked(db, attempt.offer.task, attempt.offer.attempt)
+        after = attempt if asked is None else advance(attempt, asked, now)[0]
+        if after.revision != attempt.revision:
+            save(db, after, attempt.revision, now)
     return bool(changed)
 
 
-def cancel(
-    db: Connection, items: Sequence[CancelItem], now: Instant
-) -> list[tuple[str, CancelItem]]:
-    """Obey cancels at once where nothing has begun; returns the others, with their lanes."""
+def cancel(db: Connection, items: Sequence[CancelItem], now: Instant) -> list[Cancelling]:
+    """Obey cancels at once where nothing has begun; keeps the others for whoever carries them."""
     running = []
     for item in items:
         row = db.execute(
@@ -195,9 +207,35 @@ def cancel(
                 attempt = load(db, item.task, item.attempt, now)
                 if attempt is not None:
                     asked = CancelAsked(item.mode, item.reason)
-                    save(db, advance(attempt, asked, now)[0], attempt.revision, now)
-            running.append((str(row[0]), item))
+                    attempt, before = advance(attempt, asked, now)[0], attempt.revision
+                    save(db, attempt, before, now)
+                is_ended = attempt is None or attempt.is_ended
+            else:
+                is_ended = False
+                _keep_asked(db, item)
+            running.append(Cancelling(str(row[0]), item, is_ended))
     return running
+
+
+def _keep_asked(db: Connection, item: CancelItem) -> None:
+    """For whoever carries the attempt, also after a restart; force is never taken back."""
+    if item.mode != "recall":
+        db.execute(
+            "UPDATE tasks SET cancel = ?1 WHERE task = ?2 AND attempt = ?3"
+            " AND (cancel IS NULL OR ?4 = 'force')",
+            (item.model_dump_json(), item.task, item.attempt, item.mode),
+        )
+
+
+def cancel_asked(db: Connection, task: str, attempt: int) -> CancelAsked | None:
+    """What has been asked of an attempt since it began, whether its worker heard it or not."""
+    row = db.execute(
+        "SELECT cancel FROM tasks WHERE task = ? AND attempt = ?", (task, attempt)
+    ).fetchone()
+    if row is None or row[0] is None:
+        return None
+    item = CancelItem.model_validate_json(row[0])
+    return CancelAsked(item.mode, item.reason)
 
 
 def awaiting(db: Connection, now: Instant) -> list[Attempt]:
@@ -209,10 +247,11 @@ def awaiting(db: Connection, now: Instant) -> list[Attempt]:
 
 
 def with_members(db: Connection, now: Instant) -> list[Attempt]:
-    """Begun attempts that update several devices together."""
+    """Begun attempts that update several devices together, or the gateway itself."""
     rows = db.execute(
         "SELECT task, attempt FROM tasks WHERE ended_at IS NULL AND begun = 1"
-        """ AND lane LIKE 'task:%' AND record LIKE '%"together"%'"""
+        """ AND lane LIKE 'task:%'"""
+        """ AND (record LIKE '%"together"%' OR record LIKE '%"image_hash"%')"""
     ).fetchall()
     found = [load(db, task, attempt, now) for task, attempt in rows]
     return [attempt for attempt in found if attempt is not None]

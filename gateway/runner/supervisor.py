@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from contract.messages import CancelItem
 from gateway.domain.attempt_state import Attempt
 from gateway.domain.backoff import backoff_ms
 from gateway.domain.facts import Acknowledgment
 from gateway.errors import StorageFull
 from gateway.journal import tasks
+from gateway.journal.tasks import Cancelling
 from gateway.logs import Log
 from gateway.runner.devices import DeviceHandle
 from gateway.runner.worker import DISK_FULL_RETRY_S, Shop, Worker, holder_of
@@ -94,12 +94,16 @@ class Supervisor:
         is_claimed = not self._shop.claims.is_free_for(lane, "")
         return is_claimed or (worker is not None and worker.is_at_work)
 
-    def cancel(self, items: Iterable[tuple[str, CancelItem]]) -> None:
-        """Cancels of attempts that a worker may hold."""
-        for lane, item in items:
+    def cancel(self, items: Iterable[Cancelling]) -> None:
+        """Cancels that the journal has: who carries the attempt hears of it, who will reads it."""
+        for lane, item, is_ended in items:
             worker = self._workers.get(lane)
-            if worker is None or not worker.cancel(item):
+            if worker is not None and worker.cancel(item):
+                continue
+            if is_ended:
                 self._shop.replies.forget(item.task, item.attempt)
+            else:
+                self.wake([lane])
 
     async def _acknowledge(self, task: str, attempt: int, word: Acknowledgment) -> None:
         """A reply on an attempt's topic: for the worker that has it, else for the journal."""

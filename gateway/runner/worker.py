@@ -227,7 +227,10 @@ class Worker:
             await self._begin_probation(steps)
         if self._device is not None and self._attempt.begun:
             await self._shop.claims.take([self.lane], holder_of(self._attempt))
-        await self._take(Started(self._shop.boot, device, self._shop.gateway), steps)
+        # Read once the attempt is ours: what is asked from now on comes to the inbox.
+        offer = self._attempt.offer
+        asked = await self._shop.journal.run_unsynced(tasks.cancel_asked, offer.task, offer.attempt)
+        await self._take(Started(self._shop.boot, device, self._shop.gateway, asked), steps)
         await self._until_begun(steps)
         while self._open and not self._is_stopping:
             await self._take(await self._next_fact(), steps)

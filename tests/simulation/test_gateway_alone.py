@@ -9,9 +9,10 @@ import sqlite3
 import pytest
 
 from contract.lifecycle import StepStatus, TaskStatus
-from contract.messages import Welcome
+from contract.messages import CancelItem, Welcome
 from contract.topics import Kind
 from gateway.actions import flow
+from gateway.journal import tasks
 from tests.kit.attempts import a_body, a_step, an_offer
 from tests.kit.edge_rig import CommandOnce, EdgeRig
 from tests.kit.fake_cloud import FakeCloud, Weather
@@ -256,6 +257,35 @@ def test_a_cancel_ends_a_running_attempt(tmp_path, mode):
             task.cancel = mode
             await wait_until_async(lambda: rig.cloud.all_ended, 3 if mode == "force" else 40)
             assert task.status is TaskStatus.CANCELLED
+
+    run_in_virtual_time(story())
+    assert rig.devices["d0"].commands == []
+
+
+@pytest.mark.row("E1")
+@pytest.mark.parametrize("is_before_restart", [True, False])
+def test_a_cancel_that_meets_no_worker_is_said_once_and_obeyed(tmp_path, is_before_restart):
+    rig = a_rig(tmp_path, a_step("wait", "flow.delay", **{"with": {"for": 60}}), a_step("never"))
+    offer_all(rig, 1)
+    (task,) = rig.cloud.tasks.values()
+    asked = [CancelItem(task=task.offer.task, attempt=1, mode="force")]
+
+    async def story():
+        async with rig.running():
+            await wait_until_async(lambda: task.status is TaskStatus.RUNNING, 10)
+            await asyncio.sleep(1)
+            if is_before_restart:  # the journal has it, and the process ends before anybody hears
+                await rig.gateway._journal.run(tasks.cancel, asked, rig._clock())
+        rig.cloud.is_up = False  # nobody says it again
+        async with rig.running() as gateway:
+            if not is_before_restart:  # the lanes are not taken up yet
+                held = await gateway._journal.run(tasks.cancel, asked, rig._clock())
+                gateway.supervisor.cancel(held)
+            await asyncio.sleep(1)
+            ((status,),) = await gateway._journal.run(
+                lambda db: db.execute("SELECT status FROM tasks").fetchall()
+            )
+            assert status == TaskStatus.CANCELLED
 
     run_in_virtual_time(story())
     assert rig.devices["d0"].commands == []

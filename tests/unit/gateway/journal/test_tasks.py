@@ -8,7 +8,7 @@ import pytest
 from contract.lifecycle import TaskStatus
 from contract.messages import CancelItem, LogLine, TaskRef, TaskSnapshot
 from gateway.domain.attempt import advance
-from gateway.domain.facts import Begin, Done, Instant, Started
+from gateway.domain.facts import Begin, CancelAsked, Done, Instant, Perform, Started
 from gateway.domain.retention import Keeping
 from gateway.journal import keeping, outbox, tasks
 from gateway.journal.database import migrate
@@ -131,10 +131,59 @@ def test_a_recall_hands_back_what_waits_and_the_worker_learns_of_it(db):
     attempt = tasks.next_of(db, "pump-7", AT)
     assert attempt is not None
     held = tasks.cancel(db, [CancelItem(task=TASK, attempt=1, mode="recall")], AT)
-    assert [lane for lane, _ in held] == ["pump-7"]
+    assert [(one.lane, one.is_ended) for one in held] == [("pump-7", True)]
     assert [s.status for s in unsent(db)] == [TaskStatus.SCHEDULED]
     begun, _ = advance(advance(attempt, Started(1), AT)[0], Begin(), AT)
     assert not tasks.save(db, begun, attempt.revision, AT)
+
+
+def begin(db, body=BODY, boot=1, now=AT):
+    tasks.take_offers(db, [body], [an_offer()], boot, now)
+    attempt = tasks.next_of(db, "pump-7", now)
+    begun, _ = advance(advance(attempt, Started(boot), now)[0], Begin(), now)
+    assert tasks.save(db, begun, attempt.revision, now)
+    return begun
+
+
+@pytest.mark.row("E1")
+def test_a_cancel_of_what_has_begun_is_kept_until_somebody_carries_it(db):
+    begin(db)
+    asked = CancelItem(task=TASK, attempt=1, mode="soft", reason="stop it")
+    assert [one.is_ended for one in tasks.cancel(db, [asked], AT)] == [False]
+    recall = asked.model_copy(update={"mode": "recall"})
+    tasks.cancel(db, [recall], AT)
+    assert tasks.cancel_asked(db, TASK, 1) == CancelAsked("soft", "stop it")
+    tasks.cancel(db, [asked.model_copy(update={"mode": "force"})], AT)
+    tasks.cancel(db, [asked], AT)
+
+    # After a restart: the worker reads it with the attempt.
+    attempt = tasks.next_of(db, "pump-7", AT)
+    kept = tasks.cancel_asked(db, TASK, 1)
+    assert kept == CancelAsked("force", "stop it")
+    after, effects = advance(attempt, Started(2, cancel=kept), AT)
+    assert after.status is TaskStatus.CANCELLED
+    assert not [effect for effect in effects if isinstance(effect, Perform)]
+    assert tasks.save(db, after, attempt.revision, AT)
+
+
+@pytest.mark.row("E1")
+def test_a_cancel_that_comes_while_the_last_step_ends_leaves_nothing_awaiting(db):
+    body = a_body(a_step("read"), acknowledge={"topic": "acks"})
+    begun = begin(db, body)
+    tasks.cancel(db, [CancelItem(task=TASK, attempt=1)], AT)
+    # The worker has not heard of it, and will carry the attempt no more.
+    done, _ = advance(begun, Done("ok"), AT)
+    assert done.is_awaiting
+    assert tasks.save(db, done, begun.revision, AT)
+    assert [s.status for s in unsent(db)] == [TaskStatus.CANCELLED]
+
+
+def test_a_recall_of_what_awaits_its_acknowledgment_ends_nothing(db):
+    begun = begin(db, a_body(a_step("read"), acknowledge={"topic": "acks"}))
+    assert tasks.save(db, advance(begun, Done("ok"), AT)[0], begun.revision, AT)
+    (held,) = tasks.cancel(db, [CancelItem(task=TASK, attempt=1, mode="recall")], AT)
+    assert not held.is_ended
+    assert [s.status for s in unsent(db)] == [TaskStatus.AWAITING]
 
 
 def test_what_the_cloud_forgets_is_stopped_and_not_sent(db):
