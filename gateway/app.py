@@ -120,6 +120,7 @@ class Gateway:
         buses = Buses() if buses is None else buses
         self._buses = buses
         self._handles = {d.id: DeviceHandle(d, buses, clock) for d in devices}
+        own = {} if itself is None else {itself.id: DeviceHandle(itself, buses, clock)}
         self.state = LinkState(address, identity.journal, chance.word())
         self.calls = Calls(self.state, lambda: clock().mono)
         self.sender = Sender(
@@ -189,6 +190,8 @@ class Gateway:
         while True:
             limits = self.state.limits
             kept = Keeping(limits.keep_ended, limits.keep_tombstones)
+            if self._clock.is_to_be_confirmed:
+                self.state.ask_for_hello()
             surely = self._clock.surely
             if surely is not None:
                 # What fails is told by `watch_disk`.
@@ -220,9 +223,17 @@ class Gateway:
 
     def _time_told(self, time: int, asked: int) -> None:
         self._clock.learn(time, asked)
+        if ahead := self._clock.doubted_ms:
+            log.error(
+                "the cloud's clock is far ahead of all that is known here: nothing is deleted by it"
+                " until another session tells the same",
+                ahead_ms=ahead,
+            )
+            return 0
         off = self._clock.off_ms
         if abs(off) > OFF_MS:
             log.warning("the machine's clock is wrong: the cloud's time is used", off_ms=off)
+        return time
 
     def _session_opened(self) -> None:
         self.sender.forget_flights()
@@ -241,6 +252,7 @@ class Gateway:
             "storage_full": trouble is not None and trouble.code == "full",
             "storage": None if trouble is None else trouble.text,
             "clock_off_ms": self._clock.off_ms,
+            "cloud_clock_ahead_ms": self._clock.doubted_ms,
             "alarm": self.state.alarm,
             "dropped_messages": dict(self.state.dropped),
             "max_rss_kib": usage.ru_maxrss,

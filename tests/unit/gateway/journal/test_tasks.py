@@ -94,6 +94,16 @@ def test_a_tombstone_answers_too(db):
     assert keeping.prune(db, Keeping(), year.wall).gone == 1
 
 
+def test_what_was_stamped_by_a_clock_years_ahead_has_its_time_from_now_on(db):
+    take(db, an_offer())
+    ended = finish(db)
+    years = later(AT, 20 * 365 * 86_400_000)
+    tasks.stored(db, [(TASK, 1, ended.revision)], years)
+    assert keeping.prune(db, Keeping(), AT.wall).buried == 0
+    assert keeping.prune(db, Keeping(), later(AT, 6 * 86_400_000).wall).buried == 0
+    assert keeping.prune(db, Keeping(), later(AT, 7 * 86_400_000).wall).buried == 1
+
+
 def test_results_that_were_never_stored_are_never_buried(db):
     take(db, an_offer())
     finish(db)
