@@ -58,9 +58,10 @@ class Clock:
             self._believe(offset)
         elif self._doubted is None or offset < self._doubted[0] - AGREES_MS:
             self._doubted = offset, mono
-        elif offset <= self._doubted[0] + AGREES_MS:
-            if mono - self._doubted[1] >= CONFIRMED_AFTER_MS:
-                self._believe(min(offset, self._doubted[0]))
+        elif (
+            offset <= self._doubted[0] + AGREES_MS and mono - self._doubted[1] >= CONFIRMED_AFTER_MS
+        ):
+            self._believe(min(offset, self._doubted[0]))
 
     def _latest_known(self, wall: int, mono: int) -> int:
         return max(wall, self._floor + mono - self._started)

@@ -54,7 +54,7 @@ def _trouble(gateway: Gateway) -> list[tuple[str, object]]:
 
 
 def _doubt(ahead_ms: object) -> str:
-    """How far the cloud's clock is ahead of all that a gateway knows, which then deletes nothing."""
+    """By how much a gateway finds the cloud's clock ahead of all it knows, and deletes nothing."""
     if not isinstance(ahead_ms, int) or ahead_ms <= 0:
         return "believed"
     return f"doubted: {timedelta(seconds=ahead_ms // 1000)} ahead of all it knows"

@@ -150,6 +150,7 @@ def test_a_recall_hands_back_what_waits_and_the_worker_learns_of_it(db):
 def begin(db, body=BODY, boot=1, now=AT):
     tasks.take_offers(db, [body], [an_offer()], boot, now)
     attempt = tasks.next_of(db, "pump-7", now)
+    assert attempt is not None
     begun, _ = advance(advance(attempt, Started(boot), now)[0], Begin(), now)
     assert tasks.save(db, begun, attempt.revision, now)
     return begun
@@ -168,6 +169,7 @@ def test_a_cancel_of_what_has_begun_is_kept_until_somebody_carries_it(db):
 
     # After a restart: the worker reads it with the attempt.
     attempt = tasks.next_of(db, "pump-7", AT)
+    assert attempt is not None
     kept = tasks.cancel_asked(db, TASK, 1)
     assert kept == CancelAsked("force", "stop it")
     after, effects = advance(attempt, Started(2, cancel=kept), AT)
