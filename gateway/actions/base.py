@@ -211,6 +211,12 @@ def stamp_of(call: Call) -> dict[str, str]:
     }
 
 
+def restart_request(call: Call) -> str:
+    """The name of the restart that a step asks for; the same whenever it is taken up again."""
+    stamp = stamp_of(call)
+    return f"{stamp['task']}/{stamp['attempt']}/{call.step}/{call.uses}"
+
+
 class AtOnce:
     """Marks an action that touches nothing outside its task and waits for nothing.
 

@@ -129,9 +129,10 @@ class _Turn:
                     self._hand_back_if_late()
                 elif attempt.current is not None and not attempt.performing:
                     self._go_on()
-            case ProcessEnds():
+            case ProcessEnds(sent):
                 if attempt.performing:
-                    self._step(begins=max(self._current.begins - 1, 0), sent=True)
+                    step = self._current
+                    self._step(begins=max(step.begins - 1, 0), sent=step.sent or sent)
             case _:
                 if attempt.performing:
                     self._outcome(fact)

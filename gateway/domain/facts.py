@@ -139,7 +139,12 @@ class CancelAsked:
 
 @dataclass(frozen=True)
 class ProcessEnds:
-    """The process ends in good order: what it leaves in the middle is no crash."""
+    """The process ends in good order: what it leaves in the middle is no crash.
+
+    `sent`: something of the step under way may have happened.
+    """
+
+    sent: bool = True
 
 
 Outcome = Done | Denied | Unanswered | LineLost | TimedOut | Stopped

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from contract.ids import THIS_GATEWAY
 from gateway.domain.attempt_state import Attempt
 from gateway.domain.backoff import backoff_ms
 from gateway.domain.facts import Acknowledgment
@@ -67,6 +68,8 @@ class Supervisor:
             members = attempt.memory.get("together")
             if isinstance(members, Mapping):
                 self._shop.claims.restore(members, holder_of(attempt))
+            if "image_hash" in attempt.memory:
+                self._shop.claims.restore([THIS_GATEWAY], holder_of(attempt))
 
     def wake(self, lanes: Iterable[str]) -> None:
         """These lanes have work."""
@@ -120,9 +123,16 @@ class Supervisor:
             self._shop.replies.forget(task, attempt)
         self._shop.on_unsent(True)
 
+    async def quiet(self, within_s: float) -> None:
+        """Begin no step any more, and let end what may not be cut, but for who asks for this."""
+        asks = self._shop.claims.holder_of(THIS_GATEWAY)
+        if not await self._shop.under_way.quiet(asks, within_s):
+            log.warning("steps are cut that may or may not have happened", within_s=within_s)
+
     async def stop(self, within_s: float) -> None:
         """Let the workers note where they are; returns when they have, or when time is up."""
         self._is_stopping = True
+        self._shop.under_way.close()
         for worker in self._workers.values():
             worker.stop()
         self._idle.clear()

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from tests.kit.faulty_link import FaultyLink
 from tests.kit.ports import free_port
 from tests.kit.processes import REPOSITORY, Program, Programs
@@ -199,6 +201,12 @@ class Site:
         else:
             self._program.start()
 
+    def start_by(self, *command: str | Path, env: Mapping[str, str] | None = None) -> None:
+        """Start it the first time through another program, such as one that keeps it running."""
+        self._program = self._programs.start(
+            f"gateway-{self.label}", *command, env=env, cwd=REPOSITORY
+        )
+
     def wait_for_session(self, deadline_s: float = 30) -> None:
         self.program.wait_for_line("session opened", deadline_s)
 
@@ -217,6 +225,13 @@ class Site:
 
     def kill_9(self) -> None:
         self.program.kill_9()
+
+    def kill_started(self) -> None:
+        """`kill -9` for the gateway, not for what it was started by."""
+        children = psutil.Process(self.program.pid).children()
+        assert children, f"{self.name} does not run"
+        for child in children:
+            child.kill()
 
     def restart(self) -> None:
         """`kill -9` if it runs, then start again on the same data."""
