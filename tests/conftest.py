@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from tests.kit.brokers import Broker, Mosquitto, MosquittoWithCertificates, Nats
     from tests.kit.postgres import PostgresServer
+    from tests.kit.prepared import PreparedPostgres, PreparedSqlite
     from tests.kit.processes import Programs
     from tests.kit.warm_starts import WarmStarts
 
@@ -120,6 +121,31 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'cloud.db'}"
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture(scope="session")
+def prepared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> "PreparedSqlite":
+    from tests.kit.prepared import PreparedSqlite
+
+    return PreparedSqlite(tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(scope="session")
+def prepared_postgres(postgres: "PostgresServer") -> "PreparedPostgres":
+    from tests.kit.prepared import PreparedPostgres
+
+    return PreparedPostgres(postgres)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def prepared_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The SQLAlchemy URL of a database with all tables; the test runs once on each kind."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("prepared_sqlite").copy_to(tmp_path / "cloud.db")
+        return
+    url: str = request.getfixturevalue("prepared_postgres").copy()
+    yield url
+    request.getfixturevalue("postgres").drop_database(url)
 
 
 @pytest.fixture
