@@ -78,8 +78,6 @@ def _become(program: str, request: Mapping[str, Any]) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    os.environ.clear()
-    os.environ.update(request["env"])
     sys.argv = [program, *request["arguments"]]
     runpy.run_module(program, run_name="__main__", alter_sys=True)
 

@@ -52,7 +52,7 @@ class Program:
         log: Path,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        warm: Callable[[Path], Copy] | None = None,
+        warm: Callable[[Path], Copy | None] | None = None,
     ) -> None:
         self.name = name
         self.command = [str(word) for word in command]
@@ -69,8 +69,9 @@ class Program:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as out:
             self._read_from = out.tell()
-            if self._warm is not None and not self.env:
-                self._process = self._warm(self.log)
+            warm = self._warm(self.log) if self._warm is not None and not self.env else None
+            if warm is not None:
+                self._process = warm
                 return self
             self._process = subprocess.Popen(
                 [*_dying_with_us(), *self.command],
@@ -230,7 +231,7 @@ class Programs:
         *command: str | Path,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        warm: Callable[[Path], Copy] | None = None,
+        warm: Callable[[Path], Copy | None] | None = None,
     ) -> Program:
         """Start any command, logging to `<folder>/<name>.log`."""
         log = self.folder / f"{name}.log"

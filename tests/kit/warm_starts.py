@@ -47,7 +47,9 @@ class Copy:
 
 
 class _Mother:
-    def __init__(self, program: str, folder: Path, before: Sequence[str]) -> None:
+    def __init__(
+        self, program: str, folder: Path, before: Sequence[str], env: Mapping[str, str]
+    ) -> None:
         self._lock = threading.Lock()
         ours, theirs = socket.socketpair()
         with theirs:
@@ -56,7 +58,7 @@ class _Mother:
                 [*before, *command],
                 stdin=subprocess.DEVNULL,
                 cwd=folder,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env=env,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
@@ -84,19 +86,28 @@ class WarmStarts:
 
     def __init__(self, folder: Path, before: Sequence[str] = ()) -> None:
         self._folder, self._before = folder, before
+        self._env = _environment()
         self._mothers: dict[str, _Mother] = {}
         self._lock = threading.Lock()
 
-    def start(self, program: str, arguments: Sequence[str], log: Path) -> Copy:
+    def start(self, program: str, arguments: Sequence[str], log: Path) -> Copy | None:
+        """None where the environment has changed: it may mean something to what is imported."""
+        if _environment() != self._env:
+            return None
         with self._lock:
             if program not in self._mothers:
-                self._mothers[program] = _Mother(program, self._folder, self._before)
+                made = _Mother(program, self._folder, self._before, self._env)
+                self._mothers[program] = made
             mother = self._mothers[program]
-        env = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        asked = {"arguments": list(arguments), "env": env, "log": str(log)}
+        asked = {"arguments": list(arguments), "log": str(log)}
         return Copy(mother, mother.ask(asked)["pid"])
 
     def close(self) -> None:
         for mother in self._mothers.values():
             mother.close()
         self._mothers.clear()
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    return {**kept, "PYTHONUNBUFFERED": "1"}
