@@ -1,8 +1,8 @@
 """A process that has imported one of our programs, and forks copies of itself that become it.
 
 `python -m tests.kit.mother PROGRAM FD`. To import the cloud costs two seconds of processor, more
-than most stories do. A copy runs what `python -m PROGRAM` runs, as a process of its own. Asked over
-the socket FD in JSON lines, see `tests/kit/warm_starts.py`.
+than most stories do. A copy runs what `python -m PROGRAM` runs, or the console script, as a process
+of its own. Asked over the socket FD in JSON lines, see `tests/kit/warm_starts.py`.
 """
 
 import ctypes
@@ -29,6 +29,7 @@ PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "gateway": ("gateway.__main__",),
     "firmware_sim": ("firmware_sim.__main__",),
+    "roundsman": ("roundsman.cli.app", "roundsman._sync.client", "rich.console", "rich.table"),
 }  # fmt: skip
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -38,7 +39,7 @@ def main() -> None:
     for name in PROGRAMS[program]:
         with suppress(ImportError):
             importlib.import_module(name)
-    del sys.modules[f"{program}.__main__"]  # runpy wants to be the first to run it
+    sys.modules.pop(f"{program}.__main__", None)  # runpy wants to be the first to run it
     gc.collect()
     gc.freeze()  # what is shared stays shared: the copies' collectors leave it alone
     request = _until_born(socket.socket(fileno=number))
@@ -78,7 +79,13 @@ def _become(program: str, request: Mapping[str, Any]) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
+    os.environ.update(request["env"])
     sys.argv = [program, *request["arguments"]]
+    if program == "roundsman":
+        from roundsman.cli.app import main as console_script
+
+        console_script()
+        return
     runpy.run_module(program, run_name="__main__", alter_sys=True)
 
 

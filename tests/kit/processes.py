@@ -22,6 +22,7 @@ from tests.kit.warm_starts import IS_POSSIBLE, PROGRAMS, Copy, WarmStarts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _TAIL_LINES = 60
+Warm = Callable[[Path, Mapping[str, str]], Copy | None]
 
 
 class ProgramEnded(AssertionError):
@@ -42,7 +43,7 @@ def _dying_with_us() -> list[str]:
 class Program:
     """One program in a process group of its own. Its output goes to `log`, all starts in a row.
 
-    `warm` starts it quicker; not with an `env`, which may mean something to what is imported.
+    `warm` starts it quicker, where it can.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Program:
         log: Path,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        warm: Callable[[Path], Copy | None] | None = None,
+        warm: Warm | None = None,
     ) -> None:
         self.name = name
         self.command = [str(word) for word in command]
@@ -69,9 +70,8 @@ class Program:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as out:
             self._read_from = out.tell()
-            warm = self._warm(self.log) if self._warm is not None and not self.env else None
-            if warm is not None:
-                self._process = warm
+            self._process = self._warm(self.log, self.env) if self._warm is not None else None
+            if self._process is not None:
                 return self
             self._process = subprocess.Popen(
                 [*_dying_with_us(), *self.command],
@@ -231,7 +231,7 @@ class Programs:
         *command: str | Path,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        warm: Callable[[Path], Copy | None] | None = None,
+        warm: Warm | None = None,
     ) -> Program:
         """Start any command, logging to `<folder>/<name>.log`."""
         log = self.folder / f"{name}.log"
@@ -248,9 +248,7 @@ class Programs:
     ) -> Program:
         """Start `python -m module`, as in `programs.python("cloud", "--config", path)`."""
         command = [sys.executable, "-m", module, *arguments]
-        warm, words = None, [str(word) for word in arguments]
-        if (starts := self._warm_starts) is not None and module in PROGRAMS:
-            warm = lambda log: starts.start(module, words, log)  # noqa: E731
+        warm = self._warm(module, arguments)
         return self.start(name or module, *command, env=env, cwd=REPOSITORY, warm=warm)
 
     def roundsman(
@@ -258,7 +256,15 @@ class Programs:
     ) -> Program:
         """Start the console script."""
         script = Path(sys.executable).with_name("roundsman")
-        return self.start(name or f"roundsman-{arguments[0]}", script, *arguments, env=env)
+        warm = self._warm("roundsman", arguments)
+        name = name or f"roundsman-{arguments[0]}"
+        return self.start(name, script, *arguments, env=env, warm=warm)
+
+    def _warm(self, program: str, arguments: Sequence[str | Path]) -> Warm | None:
+        starts, words = self._warm_starts, [str(word) for word in arguments]
+        if starts is None or program not in PROGRAMS:
+            return None
+        return lambda log, env: starts.start(program, words, log, env)
 
     def tails(self) -> Iterator[tuple[str, str]]:
         for program in self._programs:

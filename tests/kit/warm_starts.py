@@ -90,16 +90,21 @@ class WarmStarts:
         self._mothers: dict[str, _Mother] = {}
         self._lock = threading.Lock()
 
-    def start(self, program: str, arguments: Sequence[str], log: Path) -> Copy | None:
-        """None where the environment has changed: it may mean something to what is imported."""
-        if _environment() != self._env:
+    def start(
+        self, program: str, arguments: Sequence[str], log: Path, env: Mapping[str, str]
+    ) -> Copy | None:
+        """None where the environment is another: it may mean something to what is imported.
+
+        The command line reads what is in `env` when it runs.
+        """
+        if _environment() != self._env or (env and program != "roundsman"):
             return None
         with self._lock:
             if program not in self._mothers:
                 made = _Mother(program, self._folder, self._before, self._env)
                 self._mothers[program] = made
             mother = self._mothers[program]
-        asked = {"arguments": list(arguments), "log": str(log)}
+        asked = {"arguments": list(arguments), "log": str(log), "env": dict(env)}
         return Copy(mother, mother.ask(asked)["pid"])
 
     def close(self) -> None:
