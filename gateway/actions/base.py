@@ -211,10 +211,13 @@ def stamp_of(call: Call) -> dict[str, str]:
     }
 
 
-def restart_request(call: Call) -> str:
-    """The name of the restart that a step asks for; the same whenever it is taken up again."""
+def restart_request(call: Call, uses: str = "") -> str:
+    """The name of the restart that a step asks for; the same whenever it is taken up again.
+
+    `uses` names another verb's, of the same step.
+    """
     stamp = stamp_of(call)
-    return f"{stamp['task']}/{stamp['attempt']}/{call.step}/{call.uses}"
+    return f"{stamp['task']}/{stamp['attempt']}/{call.step}/{uses or call.uses}"
 
 
 class AtOnce:

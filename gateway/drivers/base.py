@@ -70,11 +70,15 @@ class UploadFirmware:
 
 @dataclass(frozen=True)
 class TestFirmware:
-    """Have the next boot try the image with this hash."""
+    """Have the next boot try the image with this hash.
+
+    `restart` is the `request` of the Reset that brings that boot: once made, it is no trial again.
+    """
 
     __test__ = False  # a name that pytest would collect
 
     image_hash: str
+    restart: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,12 @@ class ConfirmFirmware:
 class RollbackFirmware:
     """Have the next boot run the other, confirmed image.
 
-    Answered with `{"reset_needed": true}` where a restart brings it.
+    Answered with `{"reset_needed": true}` where a restart brings it. `restart` is the `request` of
+    that Reset: once it was made the answer is `{"done": true}`, and nothing is chosen again.
     """
 
     image: int = 0
+    restart: str = ""
 
 
 @dataclass(frozen=True)

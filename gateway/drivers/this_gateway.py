@@ -126,14 +126,11 @@ class ThisGatewayDriver:
             case UploadFirmware():
                 return await self._stage(request, timeout_s, on_progress)
             case TestFirmware():
-                return await self._switch(request.image_hash)
+                return await self._switch(request)
             case ConfirmFirmware():
                 return await self._confirm(timeout_s)
             case RollbackFirmware():
-                said: list[bytes] = []
-                refused = await self._ask("rollback", on_line=said.append)
-                needed = is_restart_needed(said[-1] if said else b"")
-                return refused or Answered({"reset_needed": needed})
+                return await self._roll_back(request)
         raise StepInvalid("a gateway itself only has firmware and a reset", "verb_unsupported")
 
     # -- what the verbs do
@@ -188,13 +185,24 @@ class ThisGatewayDriver:
         refused = await self._ask("stage", str(request.path), on_line=tell, within_s=within_s)
         return refused or Answered({"bytes": request.size})
 
-    async def _switch(self, image_hash: str) -> Answered | Refused:
+    async def _switch(self, request: TestFirmware) -> Answered | Refused:
+        boot, image_hash = self._process.boot, request.image_hash
+        if await self._journal.run(restarts.is_made, request.restart, boot):
+            return Answered()  # it was tried, and has gone: a second trial would be another task's
         status = await self.status()
         if isinstance(status, Refused):
             return status
         if status.staged is None or status.staged.sha256 != image_hash:
             return Refused("image_refused", "another version is staged")
         return await self._ask("switch") or Answered()
+
+    async def _roll_back(self, request: RollbackFirmware) -> Answered | Refused:
+        if await self._journal.run(restarts.is_made, request.restart, self._process.boot):
+            return Answered({"done": True})
+        said: list[bytes] = []
+        refused = await self._ask("rollback", on_line=said.append)
+        needed = is_restart_needed(said[-1] if said else b"")
+        return refused or Answered({"reset_needed": needed, "done": not needed})
 
     async def _confirm(self, timeout_s: float) -> Answered | Refused:
         """Keep what runs, once it has proved that the cloud can be reached with it."""

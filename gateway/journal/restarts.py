@@ -19,6 +19,11 @@ def ask(db: Connection, request: str, boot: int) -> int:
     return asked[request]
 
 
+def is_made(db: Connection, request: str, boot: int) -> bool:
+    """Whether it was asked for, and a start since has fulfilled it."""
+    return _asked(db).get(request, boot) < boot
+
+
 def _asked(db: Connection) -> dict[str, int]:
     asked: dict[str, int] = json.loads(meta.get(db, KEY) or "{}")
     return asked

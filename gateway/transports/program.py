@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +14,9 @@ from gateway.errors import ReplyGarbled, StepInvalid
 MAX_LINE: Final = 64 * 1024
 MAX_OUTPUT: Final = 1 << 20
 MAX_COMPLAINT: Final = 2_000
-CHUNK: Final = 16 * 1024
+STDOUT: Final = 1
+LAST_WORDS_S: Final = 1.0
+GONE_WITHIN_S: Final = 5.0
 # The gateway's own settings, which may hold secrets, and what tests arm it with.
 NOT_HANDED_ON: Final = "ROUNDSMAN_"
 
@@ -42,8 +44,10 @@ async def run_program(
     given = os.environ if environment is None else environment
     inherited = {name: v for name, v in given.items() if not name.startswith(NOT_HANDED_ON)}
     name = os.path.basename(command[0])
+    loop = asyncio.get_running_loop()
     try:
-        process = await asyncio.create_subprocess_exec(
+        transport, said = await loop.subprocess_exec(
+            lambda: _Said(on_line, loop.create_future(), loop.create_future()),
             *command,
             stdin=DEVNULL,
             stdout=PIPE,
@@ -53,51 +57,74 @@ async def run_program(
         )
     except (OSError, ValueError) as error:
         raise StepInvalid(f"{name} cannot be started: {error}", "verb_unsupported") from error
+    pid = transport.get_pid()
     try:
         async with asyncio.timeout(timeout_s):
-            complaint = await _followed(process, name, on_line)
-            code = await process.wait()
+            await said.ended
     except TimeoutError:
         raise ReplyGarbled(f"{name} did not end within {timeout_s:.0f} s") from None
     finally:
         # Also after a good end: what it may have left in the background is of no use.
-        _kill_group(process)
-        if process.returncode is None:
-            await asyncio.shield(process.wait())
-    return Ended(code, complaint)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GONE_WITHIN_S):
+                await asyncio.shield(said.gone)
+        transport.close()
+    if said.is_too_much:
+        raise ReplyGarbled(f"{name} says too much")
+    said.end_line()
+    code = transport.get_returncode()
+    return Ended(-1 if code is None else code, " ".join(said.tail.decode(errors="replace").split()))
 
 
-async def _followed(process: Process, name: str, on_line: Callable[[bytes], None]) -> str:
-    """Read both outputs to their ends; the last of what it says on stderr."""
-    assert process.stdout is not None and process.stderr is not None
-    tail = bytearray()
+class _Said(asyncio.SubprocessProtocol):
+    """What it says: whole lines are handed on, and of its complaints the last is kept."""
 
-    async def complaints(stream: asyncio.StreamReader) -> None:
-        while chunk := await stream.read(CHUNK):
-            tail.extend(chunk)
-            del tail[:-MAX_COMPLAINT]
+    def __init__(
+        self,
+        on_line: Callable[[bytes], None],
+        ended: asyncio.Future[None],
+        gone: asyncio.Future[None],
+    ) -> None:
+        self.ended = ended
+        self.gone = gone
+        self.tail = bytearray()
+        self.is_too_much = False
+        self._on_line = on_line
+        self._rest = b""
+        self._left = MAX_OUTPUT
 
-    async def lines(stream: asyncio.StreamReader) -> None:
-        rest, total = b"", 0
-        while chunk := await stream.read(CHUNK):
-            total += len(chunk)
-            *whole, rest = (rest + chunk).split(b"\n")
-            if total > MAX_OUTPUT or len(rest) > MAX_LINE:
-                raise ReplyGarbled(f"{name} says too much")
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if self.ended.done():
+            return
+        self._left -= len(data)
+        if fd != STDOUT:
+            self.tail.extend(data)
+            del self.tail[:-MAX_COMPLAINT]
+        else:
+            *whole, self._rest = (self._rest + data).split(b"\n")
             for line in whole:
-                on_line(line)
-        if rest:
-            on_line(rest)
+                self._on_line(line)
+        if self._left < 0 or len(self._rest) > MAX_LINE:
+            self.is_too_much = True
+            self._end()
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(lines(process.stdout), name="stdout")
-            group.create_task(complaints(process.stderr), name="stderr")
-    except* ReplyGarbled as found:
-        raise ReplyGarbled(f"{name} says too much") from found
-    return " ".join(tail.decode(errors="replace").split())
+    def end_line(self) -> None:
+        """The last line has no newline."""
+        if self._rest:
+            self._on_line(self._rest)
 
+    def process_exited(self) -> None:
+        # Its children may hold the pipes open, so what is in them by now is all there is.
+        asyncio.get_running_loop().call_later(LAST_WORDS_S, self._end)
 
-def _kill_group(process: Process) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has ended, and both pipes are closed."""
+        self._end()
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    def _end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)

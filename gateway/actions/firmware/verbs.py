@@ -238,7 +238,7 @@ class FirmwareTest:
             raise Stop("image_refused", "the device does not hold the image")
         if not state.has_test:
             return "the device boots the newest image by itself"
-        request = TestFirmware(image_hash)
+        request = TestFirmware(image_hash, restart_request(call, "device.reset"))
         answer = await reach.ask_device(request, call.timeout_s, reach.progress)
         if isinstance(answer, Refused):
             if answer.code == "verb_unsupported":
@@ -335,10 +335,11 @@ class FirmwareRollback:
         leaving, staying, note = [], [], ""
         for uploaded in uploads_of(call.memory):
             before = active_of(state, uploaded.image)
-            previous, ours = uploaded.previous_hash, uploaded.image_hash
+            previous, brought = uploaded.previous_hash, uploaded.image_hash
+            is_other = brought and before.image_hash and before.image_hash != brought
             if previous and before.image_hash == previous and before.confirmed:
                 note = "the image before runs already"
-            elif ours and before.image_hash and before.image_hash != ours and before.confirmed:
+            elif is_other and before.confirmed:
                 note = "the new image never ran"
             else:
                 leaving.append(before)
@@ -346,13 +347,19 @@ class FirmwareRollback:
             staying.append(before)
         if not leaving:
             return StepDone(about_all(staying), note=note)
-        is_reset_needed = False
+        is_reset_needed, is_done = False, False
+        ours = {uploaded.image_hash for uploaded in uploads_of(call.memory)} - {""}
+        request = restart_request(call)
         for before in leaving:
-            answer = await ask(reach, RollbackFirmware(before.image), call.timeout_s)
+            rollback = RollbackFirmware(before.image, request)
+            answer = await ask(reach, rollback, call.timeout_s)
             result = answer.result if isinstance(answer.result, Mapping) else {}
             is_reset_needed |= bool(result.get("reset_needed"))
+            is_done |= bool(result.get("done"))
+        if is_done and not ours & {before.image_hash for before in leaving}:
+            return StepDone(about_all(leaving), note="it has gone back already")
         if is_reset_needed:
-            await ask(reach, Reset(request=restart_request(call)), call.timeout_s)
+            await ask(reach, Reset(request=request), call.timeout_s)
         await until_online(call, reach)
         state = await settled(call, reach, going_away=tuple(leaving))
         after = [active_of(state, uploaded.image) for uploaded in uploads_of(call.memory)]
