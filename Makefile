@@ -1,6 +1,6 @@
 # One line each; CI runs nothing else. PYTHON=python3.12 make setup picks another interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help setup check fix test-fast test test-all campaign rows demo bench docs clean
+.PHONY: help setup check compiled fix test-fast test test-all campaign fuzz rows demo bench docs clean
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,6 +24,9 @@ test: setup check  ## all that a change must pass
 	$(PYTEST) -m "not campaign"
 test-all: setup check  ## the long campaigns too
 	$(PYTEST)
+fuzz: .venv/.dev  ## decoders of bytes from outside under atheris; SECONDS=60 NAME="mcuboot ..."
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz --seconds $(if $(filter environment% command%,$(origin SECONDS)),$(SECONDS),60) $(NAME)
 campaign: .venv/.dev  ## seeded stories of dying programs, judged by what devices lived; N=200 SEED=0
 	$(BIN)/python -m tests.campaign $(or $(N),200) --seed $(or $(SEED),0) --workers $(or $(CAMPAIGN_WORKERS),2)
 rows: .venv/.dev  ## each row of docs/features.md with its tests

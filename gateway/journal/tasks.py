@@ -139,8 +139,8 @@ def load(db: Connection, task: str, attempt: int, now: Instant) -> Attempt | Non
     ).fetchone()
     if row is None or row[0] is None:
         return None
-    body = _kept_body(db, row[2], row[3])
     try:
+        body = _kept_body(db, row[2], row[3])
         if body is None:
             raise ValueError("the body of its run is gone")
         return from_record(row[1], OfferedTask.model_validate_json(row[0]), body)
@@ -402,10 +402,13 @@ def _succeeded_before(db: Connection, offer: OfferedTask) -> Attempt | None:
     ).fetchone()
     if row is None or row[1] is None:
         return None
-    body = _kept_body(db, row[3], row[4])
-    if body is None:
+    try:
+        body = _kept_body(db, row[3], row[4])
+        if body is None:
+            return None
+        return from_record(row[2], OfferedTask.model_validate_json(row[1]), body)
+    except ValueError:  # what cannot be read closes nothing
         return None
-    return from_record(row[2], OfferedTask.model_validate_json(row[1]), body)
 
 
 def _keep_body(db: Connection, body: JobBody) -> None:

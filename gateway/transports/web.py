@@ -101,6 +101,14 @@ class Web:
             raise
 
 
+def _netloc(url: str) -> str:
+    """Host and port as they stand there; empty for what is no address, which is refused later."""
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return ""
+
+
 class _Exchange:
     """One request with its redirects, in a thread."""
 
@@ -121,16 +129,19 @@ class _Exchange:
     def run(self) -> WebAnswer:
         url, method = self._request.url, self._request.method
         body, headers = self._request.body, dict(self._request.headers)
-        home = urlsplit(url).netloc
+        home = _netloc(url)
         for left in range(self._request.redirects, -1, -1):
             answer = self._ask(method, url, headers, body)
             location = answer.headers.get("location")
             if answer.status not in REDIRECTED or not location or left == 0:
                 return answer
-            url = urljoin(url, location)
+            try:
+                url = urljoin(url, location)
+            except ValueError:
+                return answer  # a redirect to nowhere is the answer
             if answer.status == 303 or (answer.status in (301, 302) and method == "POST"):
                 method, body = "GET", None
-            if urlsplit(url).netloc != home:
+            if _netloc(url) != home:
                 secret = {"authorization", "cookie", "proxy-authorization"}
                 headers = {k: v for k, v in headers.items() if k.lower() not in secret}
         raise AssertionError("the last try returns")
