@@ -127,7 +127,8 @@ async def put_on_test(itself) -> ThisGatewayDriver:
     assert isinstance(await ask(driver, itself.upload(bundle("2.0.0"))), Answered)
     staged = next(i for i in (await state_of(driver)).images if not i.active)
     assert isinstance(await ask(driver, TestFirmware(staged.image_hash, "r")), Answered)
-    return itself.start()
+    started: ThisGatewayDriver = itself.start()
+    return started
 
 
 async def test_a_version_on_test_is_kept_once_the_cloud_has_welcomed_it(itself):

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
-
 from tests.kit.faulty_link import FaultyLink
 from tests.kit.ports import free_port
 from tests.kit.processes import REPOSITORY, Program, Programs
@@ -225,13 +223,6 @@ class Site:
 
     def kill_9(self) -> None:
         self.program.kill_9()
-
-    def kill_started(self) -> None:
-        """`kill -9` for the gateway, not for what it was started by."""
-        children = psutil.Process(self.program.pid).children()
-        assert children, f"{self.name} does not run"
-        for child in children:
-            child.kill()
 
     def restart(self) -> None:
         """`kill -9` if it runs, then start again on the same data."""

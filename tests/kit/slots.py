@@ -12,8 +12,17 @@ from tests.kit.processes import REPOSITORY
 from tests.kit.rig_site import Site
 
 UPDATER: Final = REPOSITORY / "configs" / "updaters" / "slots"
-# A service manager in short: whatever ends is started again. The first end disarms what was armed.
-KEEP_RUNNING: Final = 'while :; do "$@"; echo "ended with $?"; unset ROUNDSMAN_CRASH_AT; done'
+# A service manager in short: whatever ends is started again. One start of them may be armed.
+KEEP_RUNNING: Final = """
+n=0
+while :; do
+  n=$((n + 1))
+  if [ "$n" = "$ARMED_START" ]; then export ROUNDSMAN_CRASH_AT="$ARMED_AT"
+  else unset ROUNDSMAN_CRASH_AT; fi
+  "$@"
+  echo "ended with $?"
+done
+"""
 
 
 def bundle(version: str, script: str | None = None) -> bytes:
@@ -57,10 +66,10 @@ class Slots:
         status = self.status()
         return status["running"]["version"], status["confirmed"]
 
-    def keep_running(self, site: Site, crash_at: str = "") -> None:
-        """Start the gateway from its slot, again whenever it ends; the first may be armed."""
+    def keep_running(self, site: Site, crash_at: str = "", in_start: int = 1) -> None:
+        """Start the gateway from its slot, again whenever it ends; one of its starts is armed."""
         update = {"program": self.command, "timeout": "20s", "cloud_within": "30s"}
         site.write_config({**site.settings, "this_gateway": {"update": update}})
         start = [*self.command, "start", "--", "bin/gateway", str(site.config)]
-        armed = {"ROUNDSMAN_CRASH_AT": crash_at} if crash_at else None
+        armed = {"ARMED_AT": crash_at, "ARMED_START": str(in_start)}
         site.start_by("sh", "-c", KEEP_RUNNING, "keep-running", *start, env=armed)
