@@ -180,13 +180,16 @@ class _Transfer:
         if place.scheme not in ("http", "https") or not host:
             raise ArtifactUnavailable(f"cannot fetch from {place.scheme}://{place.netloc}")
         made: http.client.HTTPConnection
-        if place.scheme == "https":
-            context = self._download.tls or ssl.create_default_context()
-            made = http.client.HTTPSConnection(
-                host, place.port, timeout=SOCKET_TIMEOUT_S, context=context
-            )
-        else:
-            made = http.client.HTTPConnection(host, place.port, timeout=SOCKET_TIMEOUT_S)
+        try:
+            if place.scheme == "https":
+                context = self._download.tls or ssl.create_default_context()
+                made = http.client.HTTPSConnection(
+                    host, place.port, timeout=SOCKET_TIMEOUT_S, context=context
+                )
+            else:
+                made = http.client.HTTPConnection(host, place.port, timeout=SOCKET_TIMEOUT_S)
+        except http.client.InvalidURL as error:
+            raise ArtifactUnavailable(f"cannot fetch from {host[:200]!r}") from error
         self._connection = made
         return made
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from sqlite3 import Connection
 from typing import Final
 
+from gateway.errors import JournalDamaged
+
 # So many numbers are reserved at once; each reservation costs a sync, and each start a block.
 BLOCK: Final = 10_000
 _RESERVED: Final = "reserved."
@@ -20,7 +22,7 @@ class Identity:
 def begin(db: Connection, new_journal: str) -> Identity:
     """Called once a start: keeps the journal's id, or gives it this one, and counts the boot."""
     journal = get(db, "journal") or new_journal
-    boot = int(get(db, "boot") or 0) + 1
+    boot = number(db, "boot") + 1
     put(db, "journal", journal)
     put(db, "boot", str(boot))
     _pass_over_reserved(db)
@@ -62,6 +64,14 @@ def get(db: Connection, key: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+def number(db: Connection, key: str) -> int:
+    """A counter; 0 where there is none yet. Raises JournalDamaged when it is no number."""
+    text = get(db, key) or "0"
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise JournalDamaged(f"The journal is damaged: its {key} is {text[:40]!r}.")
+    return int(text)
+
+
 def put(db: Connection, key: str, value: str) -> None:
     db.execute(
         "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
@@ -71,7 +81,7 @@ def put(db: Connection, key: str, value: str) -> None:
 
 def add(db: Connection, key: str, count: int) -> int:
     """Raise a counter that starts at 0; returns its new value."""
-    total = int(get(db, key) or 0) + count
+    total = number(db, key) + count
     put(db, key, str(total))
     return total
 
@@ -83,7 +93,7 @@ def draw(db: Connection, key: str, count: int) -> int:
     mark that is synced before anybody can tell of them, and the next start goes on above it.
     """
     total = add(db, key, count)
-    if total > int(get(db, _RESERVED + key) or 0):
+    if total > number(db, _RESERVED + key):
         put(db, _RESERVED + key, str(total + BLOCK))
         db.execute("SELECT sync_before_answering()").fetchone()
     return total
@@ -91,6 +101,6 @@ def draw(db: Connection, key: str, count: int) -> int:
 
 def _pass_over_reserved(db: Connection) -> None:
     found = db.execute("SELECT key, value FROM meta WHERE key LIKE 'reserved.%'").fetchall()
-    for name, reserved in found:
+    for name, _ in found:
         key = str(name).removeprefix(_RESERVED)
-        put(db, key, str(max(int(reserved), int(get(db, key) or 0))))
+        put(db, key, str(max(number(db, name), number(db, key))))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from sqlite3 import Connection
 from typing import Final, Literal
 
+from pydantic import ValidationError
+
 from contract.messages import DeviceState, LogLine
 from gateway.domain.retention import Kind, Stream, to_drop
 from gateway.journal import meta
@@ -65,7 +67,7 @@ def add(db: Connection, stream: Stream, lines: Sequence[Line], bound: int | None
         every = LOOKS_EVERY if bound is None else 1
         is_due |= last % every < len(mine)
     if is_due:
-        _keep_within(db, bound or int(meta.get(db, _LINES) or DEFAULT_BOUND))
+        _keep_within(db, bound or (meta.number(db, _LINES) or DEFAULT_BOUND))
 
 
 def count_dropped(db: Connection, kind: Kind, count: int) -> None:
@@ -87,7 +89,7 @@ def _json(line: Line, number: int, order: int) -> str:
 
 def _keep_within(db: Connection, bound: int) -> None:
     counts = {place: _held(db, *place) for place in PLACES}
-    if _size(db) > int(meta.get(db, _BYTES) or DEFAULT_MAX_BYTES):
+    if _size(db) > (meta.number(db, _BYTES) or DEFAULT_MAX_BYTES):
         # Results stay: a tenth of the lines makes room, again and again if need be.
         bound = min(bound, sum(counts.values()) * 9 // 10)
     for (stream, kind), gone in to_drop(counts, bound).items():
@@ -111,7 +113,7 @@ def _size(db: Connection) -> int:
 
 def _held(db: Connection, stream: str, kind: str) -> int:
     # Kept beside the lines: to count them is to read them all, and numbers have gaps.
-    return int(meta.get(db, f"{_HELD}.{stream}.{kind}") or 0)
+    return meta.number(db, f"{_HELD}.{stream}.{kind}")
 
 
 def first(
@@ -132,6 +134,25 @@ def first(
     return lines
 
 
+def drop_unreadable(db: Connection, limit: int) -> int:
+    """Drop those of each stream's first lines that a damaged disk has changed; says how many."""
+    gone = 0
+    for stream, kind in PLACES:
+        model = LogLine if kind == "logs" else DeviceState
+        for number, line in first(db, stream, kind, limit, 2**40):
+            try:
+                model.model_validate_json(line)
+            except ValidationError:
+                db.execute(
+                    "DELETE FROM outbox WHERE stream = ? AND kind = ? AND number = ?",
+                    (stream, kind, number),
+                )
+                meta.add(db, f"{_HELD}.{stream}.{kind}", -1)
+                meta.add(db, f"dropped.{kind}", 1)
+                gone += 1
+    return gone
+
+
 def stored(db: Connection, stream: Stream, kind: Kind, number: int) -> None:
     """The cloud has everything of a stream up to and with this number."""
     deleted = db.execute(
@@ -143,8 +164,8 @@ def stored(db: Connection, stream: Stream, kind: Kind, number: int) -> None:
 
 def dropped(db: Connection) -> dict[str, int]:
     """How many lines of each kind were dropped since the journal was made."""
-    found = db.execute("SELECT key, value FROM meta WHERE key LIKE 'dropped.%'")
-    return {key.removeprefix("dropped."): int(value) for key, value in found}
+    found = db.execute("SELECT key FROM meta WHERE key LIKE 'dropped.%'").fetchall()
+    return {key.removeprefix("dropped."): meta.number(db, key) for (key,) in found}
 
 
 def count(db: Connection) -> int:

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from sqlite3 import Connection
 from typing import Final, NamedTuple
+
+from pydantic import ValidationError
 
 from contract.ids import run_of
 from contract.lifecycle import TASK_ENDS, TaskStatus
@@ -26,6 +29,7 @@ from gateway.domain.attempt_state import Attempt, accept, close_by
 from gateway.domain.facts import Acknowledged, Acknowledgment, CancelAsked, Instant, Say
 from gateway.domain.plain_json import plain_text
 from gateway.domain.retention import Stream
+from gateway.errors import JournalDamaged
 from gateway.journal import outbox
 
 MARKED_ENDED: Final = 2_000
@@ -109,6 +113,7 @@ def next_of(db: Connection, lane: str, now: Instant) -> Attempt | None:
 
     An attempt whose task succeeded in an earlier one is closed by it on the way.
     """
+    met: set[tuple[str, int]] = set()
     while True:
         row = db.execute(
             "SELECT task FROM tasks WHERE lane = ? AND ended_at IS NULL AND status <> 'awaiting'"
@@ -122,6 +127,9 @@ def next_of(db: Connection, lane: str, now: Instant) -> Attempt | None:
             " AND status <> 'awaiting'",
             row,
         ).fetchone()
+        if (row[0], number) in met:
+            raise JournalDamaged(f"The journal is damaged: nothing ends {row[0][:60]!r} in it.")
+        met.add((row[0], number))
         attempt = load(db, row[0], number, now)
         if attempt is None:
             continue
@@ -354,10 +362,12 @@ def marks(db: Connection, open_only: bool = False) -> list[TaskMark]:
             " ORDER BY receipt_at IS NOT NULL, ended_at DESC LIMIT ?",
             (MARKED_ENDED,),
         ).fetchall()
-    return [
-        TaskMark(task=task, attempt=attempt, revision=revision, status=TaskStatus(status))
-        for task, attempt, revision, status in rows
-    ]
+    found = []
+    for task, attempt, revision, status in rows:
+        with suppress(ValueError):  # a damaged row must not be in the way of a hello
+            mark = {"task": task, "attempt": attempt, "revision": revision, "status": status}
+            found.append(TaskMark.model_validate(mark))
+    return found
 
 
 def count_refused(db: Connection) -> dict[str, int]:
@@ -500,19 +510,39 @@ def _keep_cancel(db: Connection, item: CancelItem, now: Instant) -> None:
 def _end_unreadable(db: Connection, task: str, attempt: int, why: str, now: Instant) -> None:
     """A record that this version cannot read ends its attempt; the others go on."""
     row = db.execute(
+        "SELECT revision, ended_at, begun FROM tasks WHERE task = ? AND attempt = ?",
+        (task, attempt),
+    ).fetchone()
+    if row[1] is None:
+        _put_unreadable(db, task, attempt, why, now)
+
+
+def replace_unreadable(db: Connection, limit: int, now: Instant) -> int:
+    """What is to be sent and cannot be read any more says so instead; returns how many."""
+    found = 0
+    for item in unacknowledged(db, limit):
+        try:
+            TaskSnapshot.model_validate_json(item.snapshot)
+        except ValidationError as error:
+            found += 1
+            _put_unreadable(db, item.task, item.attempt, str(error), now)
+    return found
+
+
+def _put_unreadable(db: Connection, task: str, attempt: int, why: str, now: Instant) -> None:
+    row = db.execute(
         "SELECT revision, status, begun FROM tasks WHERE task = ? AND attempt = ?", (task, attempt)
     ).fetchone()
-    if TaskStatus(row[1]) in TASK_ENDS:
-        return
     text = plain_text(f"the journal's record is unreadable: {why}", 500)
+    status = row[1] if row[1] in TASK_ENDS else TaskStatus.FAILED
     snapshot = TaskSnapshot(
         task=task,
         attempt=attempt,
         revision=row[0] + 1,
-        status=TaskStatus.FAILED,
+        status=TaskStatus(status),
         begun=bool(row[2]),
         ended_at=now.wall,
-        failure=Failure(code="interrupted", text=text),
+        failure=Failure(code="interrupted", text=text) if status == TaskStatus.FAILED else None,
         truncated=True,
     )
     db.execute(

@@ -179,12 +179,12 @@ class _Exchange:
         timeout_s = self._request.timeout_s
         try:
             found = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise NotConnected(f"{host}: {error}") from error
+        except (OSError, ValueError) as error:
+            raise NotConnected(f"{host[:200]}: {error}") from error
         for *_, address in found:
             if not is_allowed(str(address[0]), self._web.allowed):
                 raise StepInvalid(f"{host} is the inner address {address[0]}", "address_refused")
-        problem: OSError | None = None
+        problem: Exception | None = None
         for family, kind, protocol, _, address in found:
             if self._stopped.is_set():
                 break
@@ -193,7 +193,7 @@ class _Exchange:
                 line.settimeout(timeout_s)
                 line.connect(address)
                 return self._over(line, scheme, host, number)
-            except OSError as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 line.close()
                 problem = error
         raise NotConnected(f"{host}:{number}: {problem or 'stopped'}")

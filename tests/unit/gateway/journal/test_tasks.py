@@ -261,3 +261,17 @@ def test_marks_name_what_is_open_and_what_has_ended(db):
     finish(db, "b", Instant(AT.wall + 9, 9))
     assert {m.status for m in tasks.marks(db)} == {"accepted", "succeeded"}
     assert [m.status for m in tasks.marks(db, open_only=True)] == ["accepted"]
+
+
+@pytest.mark.row("E1")
+def test_what_a_disk_has_changed_is_replaced_and_the_rest_is_sent(db):
+    take(db, an_offer(), an_offer(1, device="b"), an_offer(2, device="c"))
+    finish(db)
+    db.execute("UPDATE tasks SET snapshot = '{\"task\": \ufffd' WHERE lane <> 'c'")
+    assert tasks.replace_unreadable(db, 100, AT) == 2
+    told = {snapshot.task: snapshot.status for snapshot in unsent(db)}
+    assert told == {TASK: "succeeded", f"{RUN}-1": "failed", f"{RUN}-2": "accepted"}
+    outbox.add(db, "live", [LogLine(number=0, at=1, text=f"{n}") for n in range(3)])
+    db.execute("UPDATE outbox SET line = substr(line, 3) WHERE number = 2")
+    assert outbox.drop_unreadable(db, 100) == 1
+    assert [n for n, _ in outbox.first(db, "live", "logs", 9, 10**6)] == [1, 3]
