@@ -50,7 +50,8 @@ LOOPED: Final = frozenset(
 
 
 class Parameters(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Most programs use few of these models, so each is built when it is first used.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 Template = Annotated[str, Field(pattern=r"\{\{")]
