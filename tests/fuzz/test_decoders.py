@@ -3,6 +3,8 @@
 The same harnesses run under atheris: `make fuzz`.
 """
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -76,3 +78,8 @@ def test_what_hurts_stays_within_the_bound_of_memory(name: str) -> None:
 
 def test_what_was_found_belongs_to_a_harness() -> None:
     assert {path.name for path in FOUND.iterdir() if path.is_dir()} <= HARNESSES.keys()
+
+
+def test_every_harness_stands_in_the_page_of_doors() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "explanation" / "bad-input.md").read_text()
+    assert [name for name in HARNESSES if f"`{name}`" not in page] == []
