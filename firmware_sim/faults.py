@@ -6,6 +6,9 @@ Chance is a hash of seed, kind and count, so nothing here holds state or asks fo
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+CHATTER_EVERY_S: Final = 0.05
 
 
 class TestBoot(StrEnum):
@@ -58,13 +61,36 @@ class Unplug:
 
 
 @dataclass(frozen=True, slots=True)
+class Chatter:
+    """Garbage without being asked: `bytes_per_s` from `after_s` on, for `for_s` seconds."""
+
+    after_s: float
+    for_s: float
+    bytes_per_s: float = 11_520.0
+
+    def pieces(self, seed: str) -> list[tuple[float, bytes]]:
+        """What is said, each piece with the second at which it is."""
+        size = max(1, int(self.bytes_per_s * CHATTER_EVERY_S))
+        return [
+            (self.after_s + tick * CHATTER_EVERY_S, garbage(seed, f"chatter {tick}", size))
+            for tick in range(int(self.for_s / CHATTER_EVERY_S))
+        ]
+
+
+def garbage(seed: str, kind: str, size: int) -> bytes:
+    """So many bytes that mean nothing, always the same for the same seed and kind."""
+    return hashlib.shake_128(f"{seed}/{kind}".encode()).digest(size)
+
+
+@dataclass(frozen=True, slots=True)
 class Faults:
     """What goes wrong. Probabilities are 0 to 1, per line or per reply.
 
     `lost_lines` and `corrupted_lines` count for both directions; `torn_replies` have a log line
     pushed into their middle; `log_noise` is text around replies. `refuse_upload` is the image
     group error code an upload is refused with. `reboot_after_chunks` counts chunks over the
-    device's whole life, `disconnect_after_requests` requests (MQTT).
+    device's whole life, `disconnect_after_requests` requests (MQTT). `chatters` count from the
+    first start (serial).
     """
 
     seed: str = "0"
@@ -77,6 +103,7 @@ class Faults:
     log_noise: float = 0.0
     silences: tuple[Silence, ...] = ()
     unplugs: tuple[Unplug, ...] = ()
+    chatters: tuple[Chatter, ...] = ()
     reboot_after_chunks: tuple[int, ...] = ()
     refuse_upload: int | None = None
     test_boot: TestBoot = TestBoot.RUNS

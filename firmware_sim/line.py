@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from firmware_sim.faults import Unplug
-
-CHATTER_EVERY_S = 0.05
+from firmware_sim.faults import Chatter, Unplug, garbage
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +54,6 @@ class LinePersonality(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Chatter:
-    """Garbage without being asked: `bytes_per_s` from `after_s` on, for `for_s` seconds."""
-
-    after_s: float
-    for_s: float
-    bytes_per_s: float = 11_520.0
-
-
-@dataclass(frozen=True, slots=True)
 class LineFaults:
     """What is wrong with a line. Probabilities are 0 to 1.
 
@@ -103,18 +92,16 @@ class LineFaults:
     def burst(self, count: int) -> bytes:
         """Garbage that comes with write number `count`, if any."""
         happens, size, *_ = self._chances("burst", count)
-        return self._garbage(f"burst {count}", 1 + int(size * 40)) if happens < self.bursts else b""
+        if happens >= self.bursts:
+            return b""
+        return garbage(self.seed, f"burst {count}", 1 + int(size * 40))
 
     def chatter(self) -> list[Send]:
         """All that the line says unasked, from its start on."""
         return [send for chatter in self.chatters for send in self.sends_of(chatter)]
 
     def sends_of(self, chatter: Chatter) -> list[Send]:
-        size = max(1, int(chatter.bytes_per_s * CHATTER_EVERY_S))
-        return [
-            Send(self._garbage(f"chatter {tick}", size), chatter.after_s + tick * CHATTER_EVERY_S)
-            for tick in range(int(chatter.for_s / CHATTER_EVERY_S))
-        ]
+        return [Send(data, after_s) for after_s, data in chatter.pieces(self.seed)]
 
     def _chances(self, kind: str, count: int) -> tuple[float, float, float, float]:
         digest = hashlib.sha256(f"{self.seed}/{kind}/{count}".encode()).digest()
@@ -122,6 +109,3 @@ class LineFaults:
             int.from_bytes(digest[at : at + 7], "big") / 2**56 for at in (0, 7, 14, 21)
         )
         return one, two, three, four
-
-    def _garbage(self, kind: str, size: int) -> bytes:
-        return hashlib.shake_128(f"{self.seed}/{kind}".encode()).digest(size)

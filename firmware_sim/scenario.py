@@ -24,7 +24,7 @@ from firmware_sim.device import Device, Identity
 from firmware_sim.endpoints.connections import AT_ONCE
 from firmware_sim.gadget import GadgetSettings
 from firmware_sim.images import build_image
-from firmware_sim.line import Chatter, LineFaults
+from firmware_sim.line import LineFaults
 from firmware_sim.modbus_server import Registers
 from firmware_sim.personalities.cloud_gateway import CloudGatewaySettings
 from firmware_sim.personalities.line_json import LineJsonSettings
@@ -77,6 +77,19 @@ class UnplugSpec(_Strict):
         return self
 
 
+class ChatterSpec(_Strict):
+    """Garbage that nobody asked for; as much as fills a line of 115200 baud."""
+
+    after: Duration
+    lasts: Duration
+    bytes_per_s: Annotated[float, Field(gt=0, le=1_200_000)] = 11_520
+
+    def planned(self) -> plan.Chatter:
+        return plan.Chatter(
+            self.after.total_seconds(), self.lasts.total_seconds(), self.bytes_per_s
+        )
+
+
 class FaultsSpec(_Strict):
     """What goes wrong; see firmware_sim.faults.Faults for each."""
 
@@ -89,6 +102,7 @@ class FaultsSpec(_Strict):
     log_noise: Probability = 0
     silences: list[SilenceSpec] = []
     unplugs: list[UnplugSpec] = []
+    chatters: list[ChatterSpec] = []
     reboot_after_chunks: list[Annotated[int, Field(ge=1)]] = []
     refuse_upload: Annotated[int, Field(ge=1, le=255)] | None = None
     test_boot: plan.TestBoot = plan.TestBoot.RUNS
@@ -116,6 +130,7 @@ class FaultsSpec(_Strict):
                 plan.Unplug(each.lasts.total_seconds(), each.after_chunks, _seconds(each.after))
                 for each in self.unplugs
             ),
+            chatters=tuple(each.planned() for each in self.chatters),
             reboot_after_chunks=tuple(self.reboot_after_chunks),
             refuse_upload=self.refuse_upload,
             test_boot=self.test_boot,
@@ -123,14 +138,6 @@ class FaultsSpec(_Strict):
             disconnect_after_requests=tuple(self.disconnect_after_requests),
             disconnect_for_s=self.disconnect_for.total_seconds(),
         )
-
-
-class ChatterSpec(_Strict):
-    """Garbage that nobody asked for; as much as fills a line of 115200 baud."""
-
-    after: Duration
-    lasts: Duration
-    bytes_per_s: Annotated[float, Field(gt=0, le=1_200_000)] = 11_520
 
 
 class LineFaultsSpec(_Strict):
@@ -149,10 +156,7 @@ class LineFaultsSpec(_Strict):
         return LineFaults(
             seed=seed,
             **self.model_dump(include={"flipped", "dropped", "doubled", "bursts", "echo", "split"}),
-            chatters=tuple(
-                Chatter(each.after.total_seconds(), each.lasts.total_seconds(), each.bytes_per_s)
-                for each in self.chatters
-            ),
+            chatters=tuple(each.planned() for each in self.chatters),
             unplugs=tuple(
                 plan.Unplug(each.lasts.total_seconds(), each.after_chunks, _seconds(each.after))
                 for each in self.unplugs

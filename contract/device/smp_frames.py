@@ -39,7 +39,8 @@ class FrameCounters:
 
     `bad_crc` and `garbled` (not base64) are damaged packets; `incomplete` ones were overtaken by
     a new first line; `stray` further lines had no first; `oversize` packets named more than
-    `max_message` bytes; `overlong` lines had no end within `max_line` bytes.
+    `max_message` bytes; `overlong` lines had no end within `max_line` bytes. `garbage_bytes` came
+    in damaged packets, or as text that cannot be printed.
     """
 
     frames: int = 0
@@ -49,6 +50,7 @@ class FrameCounters:
     stray: int = 0
     oversize: int = 0
     overlong: int = 0
+    garbage_bytes: int = 0
 
 
 def encode_frame(message: bytes, line_length: int = LINE_LENGTH) -> list[bytes]:
@@ -132,6 +134,7 @@ class FrameReader:
             self._packet = bytearray()
         if self._packet is None:
             self.counters.stray += 1
+            self.counters.garbage_bytes += len(chunk)
             return
         match = _BASE64.match(chunk)
         encoded = match.group() if match else b""
@@ -148,6 +151,7 @@ class FrameReader:
             length = int.from_bytes(binascii.a2b_base64(packet[:4])[:2], "big")
             if length > self._max_message + 2:
                 self.counters.oversize += 1
+                self.counters.garbage_bytes += len(packet)
                 self._packet = None
                 return b""
             needed = -(-(2 + length) // 3) * 4
@@ -157,13 +161,16 @@ class FrameReader:
             body = binascii.a2b_base64(packet[:needed], strict_mode=True)[2:]
         except binascii.Error:
             self.counters.garbled += 1
+            self.counters.garbage_bytes += len(packet)
             self._packet = None
             return b""
         message, crc = body[:-2], body[-2:]
         if length < 2 or len(body) != length:
             self.counters.garbled += 1
+            self.counters.garbage_bytes += needed
         elif binascii.crc_hqx(message, 0) != int.from_bytes(crc, "big"):
             self.counters.bad_crc += 1
+            self.counters.garbage_bytes += needed
         else:
             self.counters.frames += 1
             found.append(SmpFrame(message))
@@ -172,10 +179,15 @@ class FrameReader:
     def _drop_packet(self) -> None:
         if self._packet is not None:
             self.counters.incomplete += 1
+            self.counters.garbage_bytes += len(self._packet)
             self._packet = None
 
-    @staticmethod
-    def _add_text(raw: bytes, found: list[SmpFrame | TextLine]) -> None:
-        text = _CONTROL.sub(b"", _ANSI.sub(b"", raw)).decode("utf-8", "replace").strip()
+    def _add_text(self, raw: bytes, found: list[SmpFrame | TextLine]) -> None:
+        plain = _ANSI.sub(b"", raw)
+        shown = _CONTROL.sub(b"", plain)
+        text = shown.decode("utf-8", "replace")
+        unprintable = len(plain) - len(shown) - plain.count(b"\r")
+        self.counters.garbage_bytes += unprintable + text.count("\ufffd")
+        text = text.strip()
         if text:
             found.append(TextLine(text))

@@ -18,8 +18,8 @@ from contract.device.line_json import (
     encode,
 )
 from firmware_sim.device import Device
-from firmware_sim.faults import Unplug
-from firmware_sim.line import CHATTER_EVERY_S, Action, Chatter, LineFaults, Send
+from firmware_sim.faults import CHATTER_EVERY_S, Chatter, Unplug
+from firmware_sim.line import Action, LineFaults, Send
 
 DOWN_AFTER_RESET_S: Final = 0.25
 BYTE_APART_S: Final = 0.0005

@@ -115,8 +115,15 @@ class SmpPersonality:
 
     def boot(self, now_s: float) -> list[Action]:
         """Power on, or a reset: RAM is lost, the bootloader does its work, the banner is sent."""
+        unasked: list[Action] = []
         if self._started_s is None:
             self._started_s = now_s
+            faults = self.device.faults
+            unasked = [
+                Send(data, after_s)
+                for chatter in faults.chatters
+                for after_s, data in chatter.pieces(faults.seed)
+            ]
         banner = self.device.boot()
         self._certificates.boot()
         self._line.clear()
@@ -124,10 +131,11 @@ class SmpPersonality:
         self._in_pool.clear()
         self._up_at_s = self._free_at_s = now_s + self.device.boot_time_s
         pace_s = self.device.boot_time_s / len(banner)
-        return [
+        said = [
             Send(line.encode() + b"\r\n", after_s=index * pace_s)
             for index, line in enumerate(banner)
         ]
+        return [*said, *unasked]
 
     def receive(self, data: bytes, now_s: float) -> list[Action]:
         """Take bytes from the line; return what the device does about them, in order."""

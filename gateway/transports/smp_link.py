@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from contract.device.smp import (
+    FrameCounters,
     FrameReader,
     Request,
     Response,
@@ -20,14 +21,15 @@ from contract.device.smp import (
     decode_response,
     encode_frame,
 )
-from gateway.errors import DeviceUnreachable
-from gateway.transports.base import ByteLink
+from gateway.errors import DeviceUnreachable, LineQuarantined
+from gateway.transports.base import ByteLink, Turns
 
 DRAIN_WITHIN_S: Final = 5.0
 LONGEST_WAIT_S: Final = 6.0
 SHORTEST_WAIT_S: Final = 0.5
 LINES_AT_ONCE: Final = 100
 LINES_PER_S: Final = 20.0
+BYTES_PER_S: Final = 11_520.0  # where nobody says how fast the line is
 
 
 class NoReply(Exception):
@@ -52,6 +54,7 @@ class SmpLink:
 
     `first_sequence` should be random: what a device still owes an earlier process then hardly
     ever fits. `bytes_per_s` makes room in the waits for what a slow line needs for the bytes.
+    `turns` is told of garbage on `bus`; where that line is shut, the link is closed and stays so.
     """
 
     def __init__(
@@ -62,6 +65,8 @@ class SmpLink:
         first_sequence: int = 0,
         reply_wait_s: float = 2.5,
         bytes_per_s: float | None = None,
+        turns: Turns | None = None,
+        bus: str = "",
     ) -> None:
         self.counters = LinkCounters()
         self._port = port
@@ -70,6 +75,8 @@ class SmpLink:
         self._first_wait_s = reply_wait_s
         self._round_trip_s: float | None = None
         self._bytes_per_s = bytes_per_s
+        self._turns = turns
+        self._bus = bus
         self._frames = FrameReader()
         self._reader: asyncio.Task[None] | None = None
         self._waiting: _Waiting | None = None
@@ -77,17 +84,25 @@ class SmpLink:
         self._counted_at_s = 0.0
 
     @property
+    def frames(self) -> FrameCounters:
+        """What has been read since the link was opened."""
+        return self._frames.counters
+
+    @property
     def is_open(self) -> bool:
         return self._port.is_open and self._reader is not None and not self._reader.done()
 
     async def open(self) -> None:
-        """Open the port and start reading. Raises DeviceUnreachable."""
+        """Open the port and start reading. Raises DeviceUnreachable: LineQuarantined, if shut."""
         await self.close()
+        self._check()
         await self._port.open()
         self._frames = FrameReader()
         loop = asyncio.get_running_loop()
         self._counted_at_s = loop.time()
         self._reader = loop.create_task(self._read(), name="transports.smp_link.reader")
+        # Nobody may be waiting when the line breaks; whoever asks next opens it again.
+        self._reader.add_done_callback(_look_at)
         await self.resync()
 
     async def close(self) -> None:
@@ -168,12 +183,30 @@ class SmpLink:
 
     async def _read(self) -> None:
         while True:
-            for item in self._frames.feed(await self._port.read()):
+            data = await self._port.read()
+            before = self._frames.counters.garbage_bytes
+            for item in self._frames.feed(data):
                 match item:
                     case SmpFrame():
                         self._take(item.message)
                     case TextLine():
                         self._tell(item.text)
+            await self._watch(self._frames.counters.garbage_bytes - before)
+
+    async def _watch(self, garbage_bytes: int) -> None:
+        """Let go of a line that chatters, until it is tried again."""
+        if self._turns is not None and garbage_bytes:
+            self._turns.garbage(self._bus, garbage_bytes / (self._bytes_per_s or BYTES_PER_S))
+            try:
+                self._check()
+            except LineQuarantined:
+                await self._port.close()
+                raise
+
+    def _check(self) -> None:
+        why = None if self._turns is None else self._turns.shut(self._bus)
+        if why is not None:
+            raise LineQuarantined(why)
 
     def _take(self, message: bytes) -> None:
         try:
@@ -190,6 +223,8 @@ class SmpLink:
             self.counters.strangers += 1
             return
         waiting.reply.set_result(response)
+        if self._turns is not None:
+            self._turns.worked(self._bus)
 
     def _tell(self, text: str) -> None:
         """Pass a line on, unless the device says more than anyone can read."""
@@ -202,6 +237,11 @@ class SmpLink:
             return
         self._allowed_lines -= 1
         self._on_text(text[:512])
+
+
+def _look_at(reader: "asyncio.Task[None]") -> None:
+    if not reader.cancelled():
+        reader.exception()
 
 
 class _Waiting:

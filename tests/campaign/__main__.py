@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.campaign.play import Played, Setting, play_all, shrink
 from tests.campaign.story import Story
+
+LINE_EVERY: Final = 50  # where no bar can be drawn
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -48,6 +51,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
             def told(one: Played) -> None:
                 bar.advance(line)
+                done = round(bar.tasks[line].completed)
+                if not bar.console.is_terminal and done % LINE_EVERY == 0:
+                    bar.console.print(f"{done} of {options.stories} stories")
                 if one.problems:
                     bar.console.print(_failure(one), markup=False, highlight=False)
 

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from firmware_sim.faults import Faults, Silence, Unplug
-from firmware_sim.line import Chatter, LineFaults
+from firmware_sim.faults import Chatter, Faults, Silence, Unplug
+from firmware_sim.line import LineFaults
 from gateway.drivers.base import (
     Answered,
     Command,

@@ -2,11 +2,11 @@
 
 import pytest
 
-from firmware_sim.faults import Faults, Silence, Unplug
+from firmware_sim.faults import Chatter, Faults, Silence, Unplug
 from firmware_sim.flash import Swap
 from firmware_sim.personalities.smp import SmpSettings
 from gateway.drivers.base import Answered, Command, ReadFirmware, Refused, Reset, TestFirmware
-from gateway.errors import DeviceUnreachable
+from gateway.errors import DeviceUnreachable, LineQuarantined
 from tests.kit.device_rigs import smp_rig
 from tests.kit.waiting import wait_until_async
 
@@ -74,6 +74,42 @@ async def test_a_new_driver_resumes_what_another_process_began(tmp_path):
         assert isinstance(await it.ask(it.upload, 60), Answered)
         assert it.device.counters.resumes >= 1
         assert it.device.counters.bytes_written == it.upload.size
+
+
+@pytest.mark.row("E8")
+async def test_a_chattering_line_is_left_alone_then_comes_back_by_itself(tmp_path):
+    faults = Faults(chatters=(Chatter(0.3, 0.6, bytes_per_s=200_000),))
+    async with smp_rig(tmp_path, faults) as it:
+        line = f"serial:{tmp_path / 'pump-1'}"
+        assert isinstance(await it.ask(Command("version")), Answered)
+        await wait_until_async(lambda: it.buses.shut(line), message="quarantine")
+        assert "chatters" in str(it.buses.report()[line])
+        assert not it.driver.link.is_open  # nobody listens to it
+        with pytest.raises(LineQuarantined, match="left alone"):
+            await it.ask(Command("version"))
+        await wait_until_async(lambda: not it.buses.shut(line), message="the end of the pause")
+        assert isinstance(await it.ask(Command("version")), Answered)
+        assert it.buses.report() == {}
+
+
+@pytest.mark.row("E8")
+async def test_an_upload_outlives_a_line_that_chatters(tmp_path, caplog):
+    faults = Faults(
+        chatters=(Chatter(0.3, 0.5, bytes_per_s=200_000),),
+        silences=(Silence(after_s=0.3, for_s=1),),
+    )
+    async with smp_rig(tmp_path, faults, settings=SmpSettings(turnaround_s=0.008)) as it:
+        assert isinstance(await it.ask(it.upload, 60), Answered)
+        assert it.holds_new
+    assert "line quarantined" in caplog.text
+
+
+@pytest.mark.row("E8")
+async def test_a_device_that_logs_much_is_no_chattering_line(tmp_path):
+    async with smp_rig(tmp_path, Faults(log_noise=1.0)) as it:
+        for _ in range(60):
+            assert isinstance(await it.ask(Command("echo", {"text": "x"})), Answered)
+        assert it.driver.link.frames.garbage_bytes == 0
 
 
 async def test_a_slow_erase_is_waited_for(tmp_path):

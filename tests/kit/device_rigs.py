@@ -28,6 +28,7 @@ from gateway.domain.profiles import Profile
 from gateway.drivers.base import DeviceRequest, UploadFirmware
 from gateway.drivers.mqtt import MqttDriver
 from gateway.drivers.smp import SmpDriver, SmpOptions
+from gateway.runner.buses import Buses
 from gateway.transports.mqtt import MqttTransport
 from gateway.transports.serial_port import SerialPort
 from tests.kit.brokers import Broker
@@ -52,6 +53,7 @@ class Rig:
     upload: UploadFirmware
     logs: list[str] = field(default_factory=list)
     progress: list[float] = field(default_factory=list)
+    buses: Buses = field(default_factory=Buses)
 
     async def ask(self, request: DeviceRequest, timeout_s: float = 30.0) -> Any:
         """Answered or Refused, as the driver says."""
@@ -105,14 +107,15 @@ async def smp_rig(
     chosen = SmpOptions(port=str(line), baud=baud or 115200, **{**QUICK, **options})
     logs: list[str] = []
     port = SerialPort(str(line), baud or 115200)
-    driver = SmpDriver(port, chosen, logs.append, first_sequence=250)
+    buses = Buses()
+    driver = SmpDriver(port, chosen, logs.append, first_sequence=250, turns=buses)
     async with running(endpoint.run):
         await wait_until_async(line.exists, message="the line")
         # What a device is told while it boots is lost; here only the planned faults count.
         await asyncio.sleep(device.boot_time_s)
         try:
             new = image("2.0.0")
-            yield Rig(driver, device, new, upload_of(new, folder), logs)
+            yield Rig(driver, device, new, upload_of(new, folder), logs, buses=buses)
         finally:
             await driver.close()
 

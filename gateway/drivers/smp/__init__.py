@@ -46,7 +46,7 @@ from gateway.drivers.base import (
 from gateway.drivers.smp import answers
 from gateway.errors import DeviceUnreachable, ReplyGarbled, StepInvalid
 from gateway.transports import smp_certificates
-from gateway.transports.base import ByteLink
+from gateway.transports.base import ByteLink, Turns
 from gateway.transports.serial_port import SerialPort
 from gateway.transports.smp_link import NoReply, SmpLink
 from gateway.transports.smp_upload import ImageSender, LineLimits
@@ -93,7 +93,12 @@ class SmpDriver:
     """One device behind one byte link. `first_sequence` should be random (see SmpLink)."""
 
     def __init__(
-        self, port: ByteLink, options: SmpOptions, on_log: OnDeviceLog, first_sequence: int = 0
+        self,
+        port: ByteLink,
+        options: SmpOptions,
+        on_log: OnDeviceLog,
+        first_sequence: int = 0,
+        turns: Turns | None = None,
     ) -> None:
         self._options = options
         self.link = SmpLink(
@@ -102,6 +107,8 @@ class SmpDriver:
             first_sequence=first_sequence,
             reply_wait_s=options.reply_wait_s,
             bytes_per_s=options.baud / 10,
+            turns=turns,
+            bus=_bus(options).name,
         )
         self._slot_sizes: dict[int, int] | None = None
         self._mode: BootMode | None = None
@@ -413,6 +420,10 @@ class SmpDriver:
         await asyncio.sleep(pause_s)
 
 
+def _bus(options: SmpOptions) -> Bus:
+    return Bus(f"serial:{options.port}")
+
+
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
 
@@ -428,7 +439,8 @@ def _make(
         parity=options.parity,
         rtscts=options.rtscts,
     )
-    return SmpDriver(port, options, on_log, surroundings.new_number())
+    number = surroundings.new_number()
+    return SmpDriver(port, options, on_log, number, surroundings.turns)
 
 
 KIND: Final = DriverKind(
@@ -436,5 +448,5 @@ KIND: Final = DriverKind(
     make=_make,
     summary="MCUmgr over a serial line",
     address=lambda options: options.port,
-    bus=lambda options: Bus(f"serial:{options.port}"),
+    bus=_bus,
 )

@@ -7,8 +7,7 @@ import pytest
 from contract.documents import DocumentInvalid
 from firmware_sim import scenario as scenarios
 from firmware_sim.__main__ import main
-from firmware_sim.faults import Unplug
-from firmware_sim.line import Chatter
+from firmware_sim.faults import Chatter, Unplug
 from firmware_sim.scenario import LineSpec, MqttSpec, ScenarioInvalid, SmpSpec
 
 SHIPPED = sorted((Path(__file__).parents[3] / "configs" / "scenarios").glob("*.yaml"))

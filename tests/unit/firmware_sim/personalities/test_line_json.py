@@ -4,10 +4,10 @@ import pytest
 
 from contract.device.line_json import REBOOTED, Event, LineReader, Reply, Request, encode
 from firmware_sim.device import Device, Identity
-from firmware_sim.faults import Faults
+from firmware_sim.faults import Chatter, Faults
 from firmware_sim.flash import fresh
 from firmware_sim.images import build_image
-from firmware_sim.line import Chatter, LineFaults, Send
+from firmware_sim.line import LineFaults, Send
 from firmware_sim.personalities.line_json import LineJsonPersonality, LineJsonSettings
 
 pytestmark = pytest.mark.row("E9")
