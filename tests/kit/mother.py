@@ -21,13 +21,14 @@ from typing import Any, Final
 # What each imports at once, and then when it starts to work.
 PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
     "cloud": (
-        "cloud.__main__", "cloud.app", "h11", "httptools",
+        "cloud.__main__", "cloud.app", "cloud.domain.context_schemas",
+        "contract.template_parser", "alembic.command", "jsonschema", "h11", "httptools",
         "uvicorn.loops.auto", "uvicorn.lifespan.off", "uvicorn.protocols.http.auto",
         "uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.websockets.auto",
         "sqlalchemy.dialects.sqlite", "psycopg", "psycopg_binary",
         "sqlalchemy.dialects.postgresql.psycopg", "multiprocessing.util",
     ),
-    "gateway": ("gateway.__main__",),
+    "gateway": ("gateway.__main__", "contract.template_parser"),
     "firmware_sim": ("firmware_sim.__main__",),
     "roundsman": ("roundsman.cli.app", "roundsman._sync.client", "rich.console", "rich.table"),
 }  # fmt: skip
