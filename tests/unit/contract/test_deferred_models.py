@@ -3,7 +3,6 @@
 import importlib
 import pkgutil
 
-import pytest
 from pydantic import BaseModel
 
 import contract
@@ -22,7 +21,6 @@ def _ours() -> list[type[BaseModel]]:
     return [model for model in models if not model.__pydantic_generic_metadata__["parameters"]]
 
 
-@pytest.mark.row("E6")
 def test_every_model_of_the_contract_can_be_built():
     models = _ours()
     assert len(models) > 200
