@@ -22,7 +22,12 @@ def test_a_disk_and_a_clock_are_shown_when_they_are_wrong():
 
 
 @pytest.mark.parametrize(
-    "health", [{}, {"storage": None, "clock_off_ms": 4_000}, {"clock_off_ms": "soon", "cloud_clock_ahead_ms": 0}]
+    "health",
+    [
+        {},
+        {"storage": None, "clock_off_ms": 4_000},
+        {"clock_off_ms": "soon", "cloud_clock_ahead_ms": 0},
+    ],
 )
 def test_nothing_is_said_of_what_is_fine_or_unknown(health):
     page = shown(**health)
