@@ -25,6 +25,8 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 DEFAULT_ORG: Final = OrgId("default")
 # The gateway of an org that runs the tasks without a gateway of their own: groups, users, rows.
 CENTRAL: Final = GatewayId("central")
+# A gateway as a member of an update, beside its devices: no id, so no device has this name.
+THIS_GATEWAY: Final = "this_gateway"
 SHARDS: Final = 32
 
 

@@ -76,7 +76,8 @@ TemplateText = Annotated[str, Field(max_length=65_536), AfterValidator(_template
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    # Most programs use few of these models, so each is built when it is first used.
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
 
 class Item(Section):

@@ -40,7 +40,8 @@ class MessageInvalid(ValueError):
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # Most programs use few of these models, so each is built when it is first used.
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class Message(Part):
@@ -535,12 +536,23 @@ def parse(kind: Kind, payload: bytes) -> AnyMessage:
 
 def _object(kind: Kind, body: bytes) -> dict[str, Any]:
     try:
-        raw = json.loads(body)
+        raw = _of_whole_characters(json.loads(body))
     except (ValueError, RecursionError) as error:
         raise MessageInvalid(f"{kind}: not JSON: {error}") from None
     if not isinstance(raw, dict):
         raise MessageInvalid(f"{kind}: not a JSON object")
     return raw
+
+
+def _of_whole_characters(value: Any) -> Any:
+    """JSON can name halves of characters, which no database and no further message can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_of_whole_characters(item) for item in value]
+    if isinstance(value, dict):
+        return {_of_whole_characters(k): _of_whole_characters(v) for k, v in value.items()}
+    return value
 
 
 def _parse_offer(raw: dict[str, Any]) -> Offer:

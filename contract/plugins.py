@@ -39,7 +39,7 @@ def load_any(point: EntryPoint, what: str) -> object:
     """Import what an entry point names, whatever it is. Raises PlugInBroken."""
     try:
         return point.load()
-    except Exception as error:  # somebody else's module: anything may come
+    except (Exception, SystemExit) as error:  # somebody else's module: anything may come
         why = f"{type(error).__name__}: {error}"
         raise PlugInBroken(f"{what} `{point.name}` ({point.value}) cannot load: {why}") from error
 

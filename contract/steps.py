@@ -50,7 +50,8 @@ LOOPED: Final = frozenset(
 
 
 class Parameters(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Most programs use few of these models, so each is built when it is first used.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 Template = Annotated[str, Field(pattern=r"\{\{")]
@@ -197,7 +198,7 @@ class TogetherParameters(Parameters):
     """firmware.stage_together, switch_together, confirm_together and rollback_together.
 
     They are the parts of firmware.update_together. `members` are devices of the task's own
-    gateway, `at_once` how many of one rank are worked on side by side.
+    gateway, and `this_gateway` itself; `at_once` of one rank are worked on side by side.
     """
 
     members: Annotated[list[MemberOfUpdate], Field(min_length=1, max_length=100)]

@@ -6,28 +6,15 @@ No code is generated and no constant is folded, so nothing runs before a budget 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from jinja2 import nodes
 
 from contract import template_filters as filters
 from contract import template_values as values
-from contract.template_values import Budget, Missing, Refused
+from contract.template_values import Budget, Evaluate, Malformed, Missing, Refused, Scope
 
 MAX_TREE_DEPTH: Final = 80
-
-Scope: TypeAlias = Mapping[str, Any]
-Evaluate: TypeAlias = Callable[[Scope, Budget], Any]
-
-
-class Malformed(Exception):
-    """The text is no template; `offset` is where, in characters from its start."""
-
-    def __init__(self, reason: str, offset: int) -> None:
-        self.reason = reason
-        self.offset = offset
-        super().__init__(reason)
-
 
 _ARITHMETIC: Final[dict[type[nodes.BinExpr], Callable[[Any, Any, Budget], Any]]] = {
     nodes.Add: values.add,

@@ -12,9 +12,8 @@ from pydantic import JsonValue
 
 from contract import template_syntax as syntax
 from contract import template_values as values
-from contract.template_compiler import Malformed
 from contract.template_syntax import Expression
-from contract.template_values import Budget, Refused
+from contract.template_values import Budget, Malformed, Refused
 
 _SHOWN: Final = 120
 # What Python raises for operands that no rule of ours has refused before.

@@ -5,8 +5,8 @@ Everything here is bounded by a budget, so no template and no data can take long
 
 import json
 import math
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
 
 MAX_WEIGHT: Final = 1_000_000
 MAX_WORK: Final = 4_000_000
@@ -17,6 +17,15 @@ MAX_VALUE_DEPTH: Final = 64
 
 class Refused(Exception):
     """An operation that the dialect does not perform; the text says why."""
+
+
+class Malformed(Exception):
+    """The text is no template; `offset` is where, in characters from its start."""
+
+    def __init__(self, reason: str, offset: int) -> None:
+        self.reason = reason
+        self.offset = offset
+        super().__init__(reason)
 
 
 class Missing:
@@ -66,6 +75,10 @@ class Budget:
         if weight > MAX_WEIGHT:
             raise Refused(f"a value would weigh more than {MAX_WEIGHT:,} items and letters")
         self.charge(max(weight, 0))
+
+
+Scope: TypeAlias = Mapping[str, Any]
+Evaluate: TypeAlias = Callable[[Scope, Budget], Any]
 
 
 def attribute(value: Any, key: Any) -> Any:

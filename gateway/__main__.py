@@ -15,10 +15,15 @@ from gateway.transports.databases import Databases
 
 EXIT_FAILED = 1
 EXIT_INVALID = 2
+# EX_TEMPFAIL of sysexits.h: whoever watches over us is to start us again.
+EXIT_RESTART = 75
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit code: 0 in good order, 1 for a failure, 2 for invalid settings."""
+    """Returns the exit code.
+
+    0 in good order, 1 for a failure, 2 for invalid settings, 75 to be started again.
+    """
     parser = argparse.ArgumentParser(prog="roundsman gateway", description="Run a gateway.")
     parser.add_argument("config", type=Path, help="settings, such as configs/gateway.yaml")
     parser.add_argument("--check", action="store_true", help="only check the settings, and say")
@@ -51,7 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{given.config}: fine, {len(settings.devices)} devices")
             return 0
         configure_logs(settings.log.level, settings.log.format)
-        run(settings, plug_ins, given.new_journal)
+        if run(settings, plug_ins, given.new_journal):
+            return EXIT_RESTART
     except SettingsInvalid as error:
         print(error, file=sys.stderr)
         return EXIT_INVALID

@@ -17,7 +17,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from contract.ids import GatewayId, OrgId
+from contract.ids import THIS_GATEWAY, GatewayId, OrgId
 from contract.messages import ArtifactRef, InventoryDevice, WantedProfiles
 from contract.topics import Address
 from gateway import storage
@@ -38,6 +38,7 @@ from gateway.device_settings import DeviceSettings, ProfilesRead, port_advice, r
 from gateway.domain.facts import Instant
 from gateway.domain.retention import Keeping, Stream
 from gateway.drivers.base import Driver, OnDeviceLog, OnProgress, Surroundings
+from gateway.drivers.this_gateway import ThisGatewayDriver
 from gateway.errors import CloudRefused, DeviceUnreachable, SettingsInvalid, StorageFull
 from gateway.journal import keeping, meta
 from gateway.journal.database import Database
@@ -46,6 +47,7 @@ from gateway.plugins import PlugIns
 from gateway.runner.buses import Buses
 from gateway.runner.collector import Collector
 from gateway.runner.devices import Device, DeviceHandle
+from gateway.runner.own_process import OwnProcess
 from gateway.runner.reach import Artifacts, Outside
 from gateway.runner.replies import Replies
 from gateway.runner.supervisor import Supervisor
@@ -58,6 +60,7 @@ from gateway.transports.mqtt import MqttTransport
 from gateway.transports.web import Web
 
 STOP_WITHIN_S: Final = 1.5
+QUIET_WITHIN_S: Final = 30.0
 CANCEL_AGAIN_S: Final = 2.0
 PRUNE_EVERY_S: Final = 60.0
 
@@ -113,13 +116,17 @@ class Gateway:
         profiles: ProfileKeeper | None = None,
         token: str | None = None,
         backlog_per_s: int = DEFAULT_BACKLOG_PER_S,
+        itself: Device | None = None,
+        process: OwnProcess | None = None,
     ) -> None:
+        self._process = process
         self._profiles = profiles
         self._journal = journal
         clock = self._clock = Clock.of(chance.clock)
         buses = Buses() if buses is None else buses
         self._buses = buses
         self._handles = {d.id: DeviceHandle(d, buses, clock) for d in devices}
+        own = {} if itself is None else {itself.id: DeviceHandle(itself, buses, clock)}
         self.state = LinkState(address, identity.journal, chance.word())
         self.calls = Calls(self.state, lambda: clock().mono)
         self.sender = Sender(
@@ -139,7 +146,7 @@ class Gateway:
                 clock=clock,
                 gateway={"id": address.gateway, "org": address.org},
                 boot=identity.boot,
-                devices=self._handles,
+                devices={**self._handles, **own},
                 may_begin=lambda: self.state.may_begin_work,
                 stream=self._stream,
                 on_unsent=self.sender.wake,
@@ -189,6 +196,8 @@ class Gateway:
         while True:
             limits = self.state.limits
             kept = Keeping(limits.keep_ended, limits.keep_tombstones)
+            if self._clock.is_to_be_confirmed:
+                self.state.ask_for_hello()
             surely = self._clock.surely
             if surely is not None:
                 # What fails is told by `watch_disk`.
@@ -218,15 +227,25 @@ class Gateway:
             # Whether a device can be spoken with at all is told in the inventory.
             self.state.ask_for_hello()
 
-    def _time_told(self, time: int, asked: int) -> None:
+    def _time_told(self, time: int, asked: int) -> int:
         self._clock.learn(time, asked)
+        if ahead := self._clock.doubted_ms:
+            log.error(
+                "the cloud's clock is far ahead of all that is known here: nothing is deleted by it"
+                " until another session tells the same",
+                ahead_ms=ahead,
+            )
+            return 0
         off = self._clock.off_ms
         if abs(off) > OFF_MS:
             log.warning("the machine's clock is wrong: the cloud's time is used", off_ms=off)
+        return time
 
     def _session_opened(self) -> None:
         self.sender.forget_flights()
         self.calls.say_again()
+        if self._process is not None:
+            self._process.welcomed()
 
     def _stream(self) -> Stream:
         return "live" if self.state.session is not None else "backlog"
@@ -241,6 +260,7 @@ class Gateway:
             "storage_full": trouble is not None and trouble.code == "full",
             "storage": None if trouble is None else trouble.text,
             "clock_off_ms": self._clock.off_ms,
+            "cloud_clock_ahead_ms": self._clock.doubted_ms,
             "alarm": self.state.alarm,
             "dropped_messages": dict(self.state.dropped),
             "max_rss_kib": usage.ru_maxrss,
@@ -249,9 +269,10 @@ class Gateway:
         }
 
 
-def run(settings: Settings, plug_ins: PlugIns, new_journal: bool = False) -> None:
-    """Run until SIGTERM or SIGINT. Raises SettingsInvalid; at the first connect CloudRefused.
+def run(settings: Settings, plug_ins: PlugIns, new_journal: bool = False) -> bool:
+    """Run until SIGTERM or SIGINT, or a task has it restart: True when it is to be started again.
 
+    Raises SettingsInvalid; at the first connect CloudRefused.
     A damaged journal raises JournalDamaged, or with `new_journal` is moved aside.
     """
     profiles = read_profiles(
@@ -271,7 +292,7 @@ def run(settings: Settings, plug_ins: PlugIns, new_journal: bool = False) -> Non
     ) as (journal, identity):
         main = _main(settings, plug_ins, profiles, token, tls, journal, identity)
         # asyncio.Runner would wait for the thread of a connect that is under way.
-        _new_loop().run_until_complete(main)
+        return _new_loop().run_until_complete(main)
 
 
 async def _main(
@@ -282,8 +303,9 @@ async def _main(
     tls: ssl.SSLContext | None,
     journal: Database,
     identity: meta.Identity,
-) -> None:
+) -> bool:
     stopping = asyncio.Event()
+    process = OwnProcess(identity.boot)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
@@ -331,6 +353,8 @@ async def _main(
             keeper,
             token,
             settings.journal.backlog_per_s,
+            _itself(settings, process, surroundings, journal),
+            process,
         )
         log.info(
             "gateway started",
@@ -339,8 +363,9 @@ async def _main(
             boot=identity.boot,
             devices=len(devices),
         )
-        await _serve(gateway, messages, surroundings, stopping)
-    log.info("gateway ended")
+        await _serve(gateway, messages, surroundings, stopping, process)
+    log.info("gateway ended", to_be_started_again=process.is_ending)
+    return process.is_ending
 
 
 async def _serve(
@@ -348,6 +373,7 @@ async def _serve(
     messages: MqttTransport | None,
     surroundings: Surroundings,
     stopping: asyncio.Event,
+    process: OwnProcess,
 ) -> None:
     refused: CloudRefused | None = None
     try:
@@ -365,6 +391,7 @@ async def _serve(
                 running.append(loops.create_task(gateway.collector.run(), name="runner.collector"))
             for name, loop in surroundings.loops.items():
                 running.append(loops.create_task(loop(), name=f"drivers.{name}"))
+            loops.create_task(_quieten(gateway, process, stopping), name="own_process")
             await stopping.wait()
             log.info("stopping")
             await gateway.supervisor.stop(STOP_WITHIN_S)
@@ -373,6 +400,20 @@ async def _serve(
         refused = _first_refusal(group)
     if refused is not None:
         raise refused
+
+
+async def _quieten(gateway: Gateway, process: OwnProcess, stopping: asyncio.Event) -> None:
+    """Before a restart that a task asks for, what may not be cut comes to its end."""
+    asked = asyncio.ensure_future(process.until_ending())
+    told = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait({asked, told}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asked.cancel()
+        told.cancel()
+    if process.is_ending and not stopping.is_set():
+        await gateway.supervisor.quiet(QUIET_WITHIN_S)
+        stopping.set()
 
 
 async def _end(running: Collection[asyncio.Task[None]]) -> None:
@@ -492,6 +533,26 @@ def _device(device: DeviceSettings, surroundings: Surroundings) -> Device:
         patience_ms=None if device.sleepy else round(device.patience.total_seconds() * 1000),
         problem=problem,
         collects=device.collects(surroundings),
+    )
+
+
+def _itself(
+    settings: Settings, process: OwnProcess, surroundings: Surroundings, journal: Database
+) -> Device | None:
+    """The gateway as a device of its own, where its settings make it one."""
+    options = settings.this_gateway
+    if options is None:
+        return None
+    driver = ThisGatewayDriver(options, process, journal, version_of_ours())
+    surroundings.loops.update(driver.loops())
+    return Device(
+        id=THIS_GATEWAY,
+        make_driver=lambda on_log: driver,
+        driver=THIS_GATEWAY,
+        bus=THIS_GATEWAY,
+        keeps_open=True,
+        takes_turns=True,
+        is_told=False,  # it is in no inventory: the cloud knows it as a gateway
     )
 
 

@@ -30,6 +30,7 @@ NAMES: Final[Mapping[str, str]] = {
     "serial.after_write": "the operating system has them",
     "local_broker.before_publish": "a message for a device is ready",
     "local_broker.after_publish": "the local broker has taken it",
+    "this_gateway.before_end": "its restart is journaled; the process is about to end",
     "artifacts.before_fetch": "a file is wanted that is not here",
     "artifacts.after_fetch": "it is here, and verified",
 }

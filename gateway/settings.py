@@ -24,6 +24,7 @@ from contract.ids import DEFAULT_ORG, Id
 from gateway.cloud_link.sender import DEFAULT_BACKLOG_PER_S
 from gateway.device_settings import DeviceSettings, check_devices, device_union, drivers_named
 from gateway.drivers.registry import Drivers
+from gateway.drivers.this_gateway import ThisGateway
 from gateway.errors import SettingsInvalid
 from gateway.journal.outbox import DEFAULT_BOUND, DEFAULT_MAX_BYTES
 from gateway.transports.databases import DatabasesByName
@@ -227,6 +228,9 @@ class Settings(Section):
     sms: SmsOptions | None = None
     databases: DatabasesByName = Field(
         default_factory=dict, description="what `sql.query` may ask, by name"
+    )
+    this_gateway: ThisGateway | None = Field(
+        default=None, description="the gateway as a target of firmware jobs and restarts"
     )
     devices: list[DeviceSettings] = Field(default_factory=list, max_length=MAX_DEVICES)
     log: Log = Log()

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from tests.kit.brokers import Broker, Mosquitto, MosquittoWithCertificates, Nats
     from tests.kit.postgres import PostgresServer
+    from tests.kit.prepared import PreparedPostgres, PreparedSqlite
     from tests.kit.processes import Programs
+    from tests.kit.warm_starts import WarmStarts
 
 # The blob repeats a failed example exactly; deadlines would time a shared machine.
 # Half of the usual examples: `make test` has many properties, and runs at every change.
@@ -34,12 +36,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
             report.sections.append((f"log of {name}", tail))
 
 
+@pytest.fixture(scope="session")
+def warm_starts() -> "Iterator[WarmStarts | None]":
+    """What starts our programs quicker in all tests of this worker."""
+    from tests.kit.processes import warm_starts
+
+    with warm_starts() as starts:
+        yield starts
+
+
 @pytest.fixture
-def programs(tmp_path: Path, request: pytest.FixtureRequest) -> "Iterator[Programs]":
+def programs(
+    tmp_path: Path, request: pytest.FixtureRequest, warm_starts: "WarmStarts | None"
+) -> "Iterator[Programs]":
     """Real programs of one test: `programs.python("gateway", ...)`; all ended at its end."""
     from tests.kit.processes import programs_in
 
-    with programs_in(tmp_path / "logs") as started:
+    with programs_in(tmp_path / "logs", warm_starts) as started:
         request.node.stash[_PROGRAMS] = started
         yield started
 
@@ -108,6 +121,31 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'cloud.db'}"
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture(scope="session")
+def prepared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> "PreparedSqlite":
+    from tests.kit.prepared import PreparedSqlite
+
+    return PreparedSqlite(tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(scope="session")
+def prepared_postgres(postgres: "PostgresServer") -> "PreparedPostgres":
+    from tests.kit.prepared import PreparedPostgres
+
+    return PreparedPostgres(postgres)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def prepared_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The SQLAlchemy URL of a database with all tables; the test runs once on each kind."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("prepared_sqlite").copy_to(tmp_path / "cloud.db")
+        return
+    url: str = request.getfixturevalue("prepared_postgres").copy()
+    yield url
+    request.getfixturevalue("postgres").drop_database(url)
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
-"""The context of a run, held to the JSON Schema that its job gives."""
+"""The context of a run, held to the JSON Schema that its job gives.
+
+What reads schemas is imported with the first one: few jobs have any.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import JsonValue
-from referencing.exceptions import Unresolvable
 
-from cloud.domain.context_schemas import TooCostly, pattern_problems, validator_of
 from cloud.errors import Invalid
 from contract.http.problems import ProblemItem
 
@@ -17,6 +16,11 @@ MAX_PROBLEMS: Final = 20
 
 def schema_problems(schema: Mapping[str, JsonValue]) -> list[ProblemItem]:
     """What is wrong with a schema itself."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
+    from cloud.domain.context_schemas import pattern_problems
+
     try:
         found = [
             ProblemItem(key=_key("context_schema", place), message=text[:500])
@@ -36,6 +40,10 @@ def check_context(context: Mapping[str, JsonValue], schema: Mapping[str, JsonVal
     """Raise Invalid("context_invalid") with every place where the context breaks its schema."""
     if schema is None:
         return
+    from referencing.exceptions import Unresolvable
+
+    from cloud.domain.context_schemas import TooCostly, validator_of
+
     items = []
     try:
         for error in validator_of(schema).iter_errors(dict(context)):

@@ -75,7 +75,7 @@ def _not_known_at_start(key: str, what: str, names: Iterable[str]) -> list[Probl
 
 def _artifact_problems(document: JobDocument) -> list[ProblemItem]:
     found = []
-    for key, text in artifact_texts(document):
+    for key, text, _ in artifact_texts(document):
         try:
             check_artifact_text(key, text)
         except ArtifactNameInvalid as error:

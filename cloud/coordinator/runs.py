@@ -162,7 +162,7 @@ def _resolve_artifacts(
         if artifact is None:
             message = f"there is no artifact `{want.name}`; push it first"
             raise _invalid("unknown_artifact", want.key, message)
-        if artifact.image_hash is None:
+        if want.is_image and artifact.image_hash is None:
             message = f"`{want.name}` is not an MCUboot image, so no device could start it"
             raise _invalid("image_invalid", want.key, message)
         found[want.name] = ArtifactRef(sha256=artifact.sha256, size=artifact.size)

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
 from cloud.domain.tasks import RetryPolicy
 from contract import template_dialect
 from contract.http.runs import PostponeRun, StartRun
+from contract.ids import THIS_GATEWAY
 from contract.job_document import JobDocument, Retry, expand, step_lists
 from contract.messages import ArtifactRef, JobBody, OfferedAcknowledge, OfferedStep
 from contract.steps import verbs_in
@@ -25,10 +26,22 @@ START_NAMES: Final = frozenset({"ctx", "run"})
 
 @dataclass(frozen=True)
 class Wanted:
-    """An artifact that a step needs: where it stands, as rendered."""
+    """An artifact that a step needs: where it stands, as rendered.
+
+    `is_image`: it is for a device, and has to be an image that its bootloader can start.
+    """
 
     key: str
     name: str
+    is_image: bool = True
+
+
+class ArtifactText(NamedTuple):
+    """A place that names an artifact, what stands there, and whether it is to be an image."""
+
+    key: str
+    text: str
+    is_image: bool
 
 
 class ArtifactNameInvalid(ValueError):
@@ -87,30 +100,38 @@ def needed_verbs(document: JobDocument) -> list[str]:
     return sorted(set[str]().union(*(verbs_in(step.uses, step.with_) for step in steps)))
 
 
-def artifact_texts(document: JobDocument) -> list[tuple[str, str]]:
+def artifact_texts(document: JobDocument) -> list[ArtifactText]:
     """Every place that names an artifact, and what stands there."""
+    is_of_device = document.targets.resource != "gateway"
     return [
         found
         for steps in step_lists(document).values()
         for index, step in enumerate(steps)
-        for found in _artifacts_in(f"steps[{index}].with", step.with_)
+        for found in _artifacts_in(f"steps[{index}].with", step.with_, is_of_device)
     ]
 
 
-def _artifacts_in(place: str, parameters: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
-    """An `artifact`, one for each slot, and those of `images` and `members`."""
-    given = parameters.get("artifact")
-    if isinstance(given, str):
-        yield f"{place}.artifact", given
-    elif isinstance(given, dict):
-        for slot, name in given.items():
-            if isinstance(name, str):
-                yield f"{place}.artifact.{slot}", name
+def _artifacts_in(
+    place: str, parameters: Mapping[str, JsonValue], is_image: bool
+) -> Iterator[ArtifactText]:
+    """An `artifact`, one for each slot, a `fallback`, and those of `images` and `members`."""
+    for word in ("artifact", "fallback"):
+        given = parameters.get(word)
+        if isinstance(given, str):
+            yield ArtifactText(f"{place}.{word}", given, is_image)
+        elif isinstance(given, dict):
+            for slot, name in given.items():
+                if isinstance(name, str):
+                    yield ArtifactText(f"{place}.{word}.{slot}", name, is_image)
     for key in ("images", "members"):
         listed = parameters.get(key)
         for number, each in enumerate(listed if isinstance(listed, list) else []):
             if isinstance(each, dict):
-                yield from _artifacts_in(f"{place}.{key}[{number}]", each)
+                # Whom a template names is known to the gateway, which looks at the file itself.
+                device = each.get("device")
+                is_own = device == THIS_GATEWAY or (isinstance(device, str) and "{{" in device)
+                is_one = not is_own if key == "members" else is_image
+                yield from _artifacts_in(f"{place}.{key}[{number}]", each, is_one)
 
 
 def check_artifact_text(key: str, text: str) -> None:
@@ -127,7 +148,7 @@ def check_artifact_text(key: str, text: str) -> None:
 def wanted_artifacts(document: JobDocument, scope: Mapping[str, JsonValue]) -> list[Wanted]:
     """The artifacts of all steps, rendered; raises ArtifactNameInvalid."""
     found = []
-    for key, text in artifact_texts(document):
+    for key, text, is_image in artifact_texts(document):
         try:
             check_artifact_text(key, text)
             name = template_dialect.render(text, scope)
@@ -135,7 +156,7 @@ def wanted_artifacts(document: JobDocument, scope: Mapping[str, JsonValue]) -> l
             raise ArtifactNameInvalid(key, str(error)) from error
         if not isinstance(name, str) or not name:
             raise ArtifactNameInvalid(key, "the name of an artifact is a text")
-        found.append(Wanted(key, name))
+        found.append(Wanted(key, name, is_image))
     return found
 
 

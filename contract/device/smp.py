@@ -73,6 +73,8 @@ FRAME_OVERHEAD: Final = 4
 # A buffer that two console lines fill: 2 * 93 bytes. Safe for every device (default RX pool).
 TWO_LINES_BUF_SIZE: Final = 186
 
+MAX_DEPTH: Final = 32
+
 _HEADER: Final = struct.Struct(">BBHHBB")
 
 
@@ -198,16 +200,14 @@ def decode_request(message: bytes) -> tuple[Header, Mapping[str, Any]]:
     return header, payload
 
 
-def _decode(message: bytes) -> tuple[Header, Mapping[str, Any]]:
-    header = Header.decode(message)
-    body = message[HEADER_SIZE : HEADER_SIZE + header.length]
-    if len(message) != HEADER_SIZE + header.length:
-        came = len(message) - HEADER_SIZE
-        raise SmpInvalid(f"header says {header.length} bytes of payload, {came} came")
-    if not body:
-        return header, {}
+def read_cbor(body: bytes) -> Any:
+    """A value of CBOR's plain kinds. Raises SmpInvalid, also for tags: no device needs them.
+
+    They stand for regular expressions, dates, and values that hold themselves.
+    """
+    _check_cbor(body)
     try:
-        payload = cbor2.loads(body)
+        return cbor2.loads(body)
     except (
         cbor2.CBORError,
         ValueError,
@@ -216,6 +216,52 @@ def _decode(message: bytes) -> tuple[Header, Mapping[str, Any]]:
         RecursionError,
     ) as error:
         raise SmpInvalid(f"payload is not CBOR: {error}") from error
+
+
+def _check_cbor(body: bytes) -> None:
+    """Look through the heads of all items (RFC 8949, 3): no tag, no depth, nothing cut off."""
+    at, left = 0, [1]  # items that are to come, in each open one; below 0 until a break
+    while left:
+        if not left[-1]:
+            left.pop()
+            continue
+        if at >= len(body):
+            raise SmpInvalid("payload is not CBOR: it ends too soon")
+        major, info = body[at] >> 5, body[at] & 31
+        at += 1
+        if (major, info) == (7, 31) and left[-1] < 0:
+            left.pop()
+            continue
+        left[-1] -= left[-1] > 0
+        count = info
+        if 24 <= info < 28:
+            size = 1 << (info - 24)
+            count, at = int.from_bytes(body[at : at + size], "big"), at + size
+        elif info == 31 and 2 <= major <= 5:
+            count = -1
+        elif info >= 24:
+            raise SmpInvalid(f"payload is not CBOR: a head of {major}, {info}")
+        if major == 6:
+            raise SmpInvalid(f"payload has the tag {count}")
+        if count < 0 or major in (4, 5):
+            if len(left) > MAX_DEPTH:
+                raise SmpInvalid("payload is nested too deep")
+            left.append(2 * count if major == 5 else count)
+        elif major in (2, 3):
+            at += count
+    if at > len(body):
+        raise SmpInvalid("payload is not CBOR: it ends too soon")
+
+
+def _decode(message: bytes) -> tuple[Header, Mapping[str, Any]]:
+    header = Header.decode(message)
+    body = message[HEADER_SIZE : HEADER_SIZE + header.length]
+    if len(message) != HEADER_SIZE + header.length:
+        came = len(message) - HEADER_SIZE
+        raise SmpInvalid(f"header says {header.length} bytes of payload, {came} came")
+    if not body:
+        return header, {}
+    payload = read_cbor(body)
     if not isinstance(payload, Mapping):
         raise SmpInvalid(f"payload is a {type(payload).__name__}, not a map")
     return header, {key: value for key, value in payload.items() if isinstance(key, str)}

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import cbor2
 
-from contract.device.smp import Op, Request, SmpInvalid
+from contract.device.smp import Op, Request, SmpInvalid, read_cbor
 from contract.device.smp_errors import CERTIFICATE_GROUP
 
 GROUP: Final = CERTIFICATE_GROUP
@@ -87,10 +87,7 @@ def bundle(certificate: bytes, chain: list[bytes]) -> bytes:
 
 def unbundle(data: bytes) -> list[bytes]:
     """The DER certificates in `data`, that of the device first. Raises SmpInvalid."""
-    try:
-        found = cbor2.loads(data)
-    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise SmpInvalid(f"not CBOR: {error}") from error
+    found = read_cbor(data)
     if not isinstance(found, list) or not found or not all(isinstance(x, bytes) for x in found):
         raise SmpInvalid("not a list of certificates")
     return found

@@ -12,7 +12,8 @@ T = TypeVar("T")
 
 
 class Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # Most programs use few of these models, so each is built when it is first used.
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class Page(Body, Generic[T]):

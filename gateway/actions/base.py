@@ -211,6 +211,15 @@ def stamp_of(call: Call) -> dict[str, str]:
     }
 
 
+def restart_request(call: Call, uses: str = "") -> str:
+    """The name of the restart that a step asks for; the same whenever it is taken up again.
+
+    `uses` names another verb's, of the same step.
+    """
+    stamp = stamp_of(call)
+    return f"{stamp['task']}/{stamp['attempt']}/{call.step}/{uses or call.uses}"
+
+
 class AtOnce:
     """Marks an action that touches nothing outside its task and waits for nothing.
 

@@ -16,6 +16,7 @@ from gateway.actions.base import (
     StepOutcome,
     StepRefused,
     StepUnanswered,
+    restart_request,
     stamp_of,
 )
 from gateway.domain.uploads import uploads_of
@@ -103,6 +104,7 @@ class DeviceReset:
 
     async def perform(self, call: Call, reach: Reach) -> StepOutcome:
         is_forced = call.parameters.get("force") is True
+        reset = Reset(is_forced, request=restart_request(call))
         uploaded = {each.image_hash for each in uploads_of(call.memory)} - {""}
         for _ in range(RESETS):
             if call.resumed or (uploaded and not is_forced):
@@ -113,7 +115,7 @@ class DeviceReset:
                     text = "the device cannot tell whether it restarted"
                     return StepUnanswered("interrupted", text)
             try:
-                answer = await reach.ask_device(Reset(is_forced), call.timeout_s, reach.progress)
+                answer = await reach.ask_device(reset, call.timeout_s, reach.progress)
             except ReplyGarbled as error:
                 unanswered = str(error)
             else:

@@ -135,13 +135,19 @@ class _Transfer:
             return
         url = f"{self._download.cloud_url.rstrip('/')}/artifacts/{self._sha256}"
         first = urlsplit(url)
+        place = first
         for _ in range(REDIRECTS):
-            place = urlsplit(url)
             is_home = (place.scheme, place.netloc) == (first.scheme, first.netloc)
             location = self._request(place, with_credentials=is_home)
             if location is None:
                 return
-            url = urljoin(url, location)
+            try:
+                url = urljoin(url, location)
+                place = urlsplit(url)
+                _ = place.port
+            except ValueError as error:
+                text = f"redirected to what is no address: {location[:200]!r}"
+                raise ArtifactUnavailable(text) from error
         raise ArtifactUnavailable("too many redirects")
 
     def _request(self, place: SplitResult, with_credentials: bool) -> str | None:
@@ -158,6 +164,8 @@ class _Transfer:
             connection.request("GET", f"{place.path or '/'}{query}", headers=headers)
             with connection.getresponse() as response:
                 return self._receive(response)
+        except UnicodeError as error:  # where we were sent to
+            raise ArtifactUnavailable(f"cannot fetch from {place.geturl()[:200]!r}") from error
         except (http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError) as error:
             raise _Transient(f"{type(error).__name__}: {error}") from error
         except OSError as error:
@@ -172,13 +180,16 @@ class _Transfer:
         if place.scheme not in ("http", "https") or not host:
             raise ArtifactUnavailable(f"cannot fetch from {place.scheme}://{place.netloc}")
         made: http.client.HTTPConnection
-        if place.scheme == "https":
-            context = self._download.tls or ssl.create_default_context()
-            made = http.client.HTTPSConnection(
-                host, place.port, timeout=SOCKET_TIMEOUT_S, context=context
-            )
-        else:
-            made = http.client.HTTPConnection(host, place.port, timeout=SOCKET_TIMEOUT_S)
+        try:
+            if place.scheme == "https":
+                context = self._download.tls or ssl.create_default_context()
+                made = http.client.HTTPSConnection(
+                    host, place.port, timeout=SOCKET_TIMEOUT_S, context=context
+                )
+            else:
+                made = http.client.HTTPConnection(host, place.port, timeout=SOCKET_TIMEOUT_S)
+        except http.client.InvalidURL as error:
+            raise ArtifactUnavailable(f"cannot fetch from {host[:200]!r}") from error
         self._connection = made
         return made
 
@@ -217,7 +228,7 @@ class _Transfer:
 
     def _start_of(self, response: http.client.HTTPResponse) -> int:
         said = response.headers.get("Content-Range", "")
-        found = re.match(r"bytes (\d+)-\d+/(\d+|\*)$", said)
+        found = re.match(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)$", said)
         if found is None or int(found.group(1)) > self.have:
             raise _Transient(f"a range that was not asked for: {said[:60]!r}")
         if found.group(2) not in ("*", str(self._size)):

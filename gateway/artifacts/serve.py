@@ -19,7 +19,7 @@ BLOCK: Final = 32 * 1024
 MAX_CONNECTIONS: Final = 64
 
 _TARGET: Final = re.compile(r"/([0-9a-f]{64})(?:\?.*)?$")
-_RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)$")
+_RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})$", re.ASCII)
 _REASONS: Final = {
     200: "OK",
     206: "Partial Content",

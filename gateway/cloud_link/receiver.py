@@ -36,18 +36,19 @@ class Listeners:
     `on_work`: lanes that have new work; `on_cancel`: cancels of attempts that may be in a worker's
     hands; `on_receipt`: the receipt, for the sender; `on_unsent`: something is to be sent;
     `on_session`: a session has opened; `on_reply`: the answer to a call, wanted or not;
-    `on_time`: the cloud's time, and when it was asked for, in ms;
+    `on_time`: the cloud's time, and when it was asked for, in ms; returns what may be kept as the
+    last time known, 0 for none;
     `on_profiles`: the profiles that are wanted here, and whether a session opens with them.
     """
 
     on_work: Callable[[Iterable[str]], None]
-    on_cancel: Callable[[list[tuple[str, CancelItem]]], None]
+    on_cancel: Callable[[list[tasks.Cancelling]], None]
     on_receipt: Callable[[Receipt], None]
     on_unsent: Callable[[bool], None]
     on_session: Callable[[], None]
     on_reply: Callable[[Reply], bool]
     on_profiles: Callable[[WantedProfiles, bool], None] = lambda wanted, opens: None
-    on_time: Callable[[int, int], None] = lambda time, asked: None
+    on_time: Callable[[int, int], int] = lambda time, asked: time
 
 
 class Receiver:
@@ -167,9 +168,9 @@ class Receiver:
             return
         if is_new:
             self._log_session(welcome)
-            self._listeners.on_time(welcome.time, self._state.asked_at)
+            known = self._listeners.on_time(welcome.time, self._state.asked_at)
             # Not synced: what a power cut forgets is said once more.
-            await self._journal.run_unsynced(meta.mark_welcomed, welcome.time)
+            await self._journal.run_unsynced(meta.mark_welcomed, known)
         await self._journal.run(self._correct, welcome, self._clock())
         await self._cancel(welcome.cancel)
         if is_new:

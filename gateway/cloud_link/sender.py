@@ -15,6 +15,7 @@ from contract.messages import MAX_BATCH, HeldProfiles, Receipt, Report, digest_o
 from contract.topics import Kind
 from gateway.cloud_link.wire import Connection, LinkState
 from gateway.domain.backoff import backoff_ms
+from gateway.domain.facts import Instant
 from gateway.domain.retention import Kind as LineKind
 from gateway.domain.retention import Stream
 from gateway.errors import StorageFull
@@ -237,6 +238,8 @@ class Sender:
         self._held_off = {k: v for k, v in self._held_off.items() if v[1] > now}
 
     def _pick(self, db: Rows, now: int) -> Batch:
+        if self._silences:
+            self._look_through(db, now)
         room = self._state.limits.max_message_bytes - HEAD_BYTES
         flying = self._flying()
         found = tasks.unacknowledged(db, MAX_BATCH + len(flying) + len(self._held_off))
@@ -266,6 +269,13 @@ class Sender:
         if is_settled and now - self._last_sent >= self._state.limits.heartbeat:
             digest = digest_of(tasks.marks(db, open_only=True))
         return Batch(items, stream, logs, states, outbox.dropped(db), digest)
+
+    def _look_through(self, db: Rows, now: int) -> None:
+        """One item that a damaged disk has changed makes a whole message unreadable."""
+        changed = tasks.replace_unreadable(db, MAX_BATCH, Instant(self._wall(), now))
+        gone = outbox.drop_unreadable(db, LINES_A_MESSAGE)
+        if changed or gone:
+            log.error("what is to be sent was damaged", tasks=changed, lines_dropped=gone)
 
     @property
     def _has_slot_for_lines(self) -> bool:

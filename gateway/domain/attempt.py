@@ -129,9 +129,10 @@ class _Turn:
                     self._hand_back_if_late()
                 elif attempt.current is not None and not attempt.performing:
                     self._go_on()
-            case ProcessEnds():
+            case ProcessEnds(sent):
                 if attempt.performing:
-                    self._step(begins=max(self._current.begins - 1, 0), sent=True)
+                    step = self._current
+                    self._step(begins=max(step.begins - 1, 0), sent=step.sent or sent)
             case _:
                 if attempt.performing:
                     self._outcome(fact)
@@ -151,6 +152,8 @@ class _Turn:
             # Between two starts only the wall clock tells; it may be wrong, but not for longer.
             left = min(max(attempt.start_by_at - self._now.wall, 0), attempt.offer.start_by)
             self._note(start_by_mono=self._now.mono + left)
+        if fact.cancel is not None and attempt.begun:
+            self._note_cancel(fact.cancel.mode, fact.cancel.reason)
         if attempt.current is None:
             if attempt.begun and not attempt.is_awaiting:  # stopped between two steps
                 self._proceed()
@@ -257,10 +260,8 @@ class _Turn:
                 self._set(outcome=TaskStatus.CANCELLED, cancel=mode)
                 self._end()
             return
-        if mode == "recall" or attempt.cancel == mode or attempt.cancel == "force":
+        if not self._note_cancel(mode, reason):
             return
-        self._set(cancel=mode)
-        self._say("WARNING", "cancel asked for", {"mode": mode, "reason": plain_text(reason, 500)})
         if attempt.is_awaiting:
             self._set(outcome=TaskStatus.CANCELLED)
             self._end()
@@ -273,6 +274,15 @@ class _Turn:
             self._proceed()
         else:
             self.effects.append(Interrupt() if mode == "force" else AskToStop())
+
+    def _note_cancel(self, mode: CancelMode, reason: str) -> bool:
+        """Whether that is news."""
+        known = self._attempt.cancel
+        if mode == "recall" or known in (mode, "force"):
+            return False
+        self._set(cancel=mode)
+        self._say("WARNING", "cancel asked for", {"mode": mode, "reason": plain_text(reason, 500)})
+        return True
 
     # -- going on
 
@@ -477,9 +487,11 @@ class _Turn:
     def _end(self) -> None:
         word = self._attempt.acknowledgment
         if self._attempt.outcome is None and word is None and self._attempt.body.acknowledge:
-            self._set(status=TaskStatus.AWAITING, waiting_for=None)
-            self._say("INFO", "awaiting acknowledgment")
-            return
+            if self._attempt.cancel is None:
+                self._set(status=TaskStatus.AWAITING, waiting_for=None)
+                self._say("INFO", "awaiting acknowledgment")
+                return
+            self._set(outcome=TaskStatus.CANCELLED)
         if word is not None and self._attempt.outcome in (None, TaskStatus.FAILED):
             given = {} if word.result is None else {"result": word.result}
             self._set(accumulator=word.accumulator, **given)

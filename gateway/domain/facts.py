@@ -21,12 +21,14 @@ class Instant(NamedTuple):
 class Started:
     """A worker takes the attempt up: for the first time, or after a restart in its middle.
 
-    `boot` counts the starts of the process; `device` and `gateway` are what expressions may read.
+    `boot` counts the starts of the process; `device` and `gateway` are what expressions may read;
+    `cancel` is what has been asked for meanwhile.
     """
 
     boot: int
     device: Mapping[str, JsonValue] = field(default_factory=dict)
     gateway: Mapping[str, JsonValue] = field(default_factory=dict)
+    cancel: "CancelAsked | None" = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,12 @@ class CancelAsked:
 
 @dataclass(frozen=True)
 class ProcessEnds:
-    """The process ends in good order: what it leaves in the middle is no crash."""
+    """The process ends in good order: what it leaves in the middle is no crash.
+
+    `sent`: something of the step under way may have happened.
+    """
+
+    sent: bool = True
 
 
 Outcome = Done | Denied | Unanswered | LineLost | TimedOut | Stopped

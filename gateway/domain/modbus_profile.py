@@ -32,7 +32,8 @@ MAX_WRITE_BITS: Final = 1968
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Most programs use few of these models, so each is built when it is first used.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Point(Section):

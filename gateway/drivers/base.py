@@ -70,11 +70,15 @@ class UploadFirmware:
 
 @dataclass(frozen=True)
 class TestFirmware:
-    """Have the next boot try the image with this hash."""
+    """Have the next boot try the image with this hash.
+
+    `restart` is the `request` of the Reset that brings that boot: once made, it is no trial again.
+    """
 
     __test__ = False  # a name that pytest would collect
 
     image_hash: str
+    restart: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,21 +92,25 @@ class ConfirmFirmware:
 class RollbackFirmware:
     """Have the next boot run the other, confirmed image.
 
-    Answered with `{"reset_needed": true}` where a restart brings it.
+    Answered with `{"reset_needed": true}` where a restart brings it. `restart` is the `request` of
+    that Reset: once it was made the answer is `{"done": true}`, and nothing is chosen again.
     """
 
     image: int = 0
+    restart: str = ""
 
 
 @dataclass(frozen=True)
 class Reset:
     """Restart the device. Answered before it goes down, where the protocol can.
 
-    `into_recovery`: its bootloader shall wait for an image.
+    `into_recovery`: its bootloader shall wait for an image. `request` names it, for a device whose
+    restart ends the asking process too: asked again with the same name, it has been done.
     """
 
     force: bool = False
     into_recovery: bool = False
+    request: str = ""
 
 
 @dataclass(frozen=True)
@@ -232,7 +240,11 @@ class FirmwareImage:
 
 @dataclass(frozen=True)
 class FirmwareState:
-    """What a device holds. `takes` says which files it can start: MCUboot images, or any.
+    """What a device holds. `takes` says which files it can start.
+
+    MCUboot images; `bundle`: files that it knows by their sha256 and starts when it is told to;
+    or any, which it starts as soon as it has them. `unmarks`: what the next boot would try can be
+    taken back without that boot.
 
     `slot_size` is image 0's, `slot_sizes` those of images by number, in bytes. `in_recovery`: no
     application runs, the bootloader waits for an image. `slot_addresses`: where in flash the
@@ -241,11 +253,12 @@ class FirmwareState:
 
     images: tuple[FirmwareImage, ...]
     slot_size: int | None = None
-    takes: Literal["mcuboot", "any"] = "mcuboot"
+    takes: Literal["mcuboot", "bundle", "any"] = "mcuboot"
     mode: BootMode = ""
     in_recovery: bool = False
     slot_sizes: Mapping[int, int] = field(default_factory=dict)
     slot_addresses: tuple[int, ...] = ()
+    unmarks: bool = False
 
     @property
     def active(self) -> FirmwareImage | None:

@@ -7,6 +7,8 @@ from typing import Final
 from gateway.domain.retention import Keeping
 
 AT_ONCE: Final = 500
+# A stamp that lies further ahead was made by a clock that was wrong.
+AHEAD_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,9 @@ def prune(db: Connection, keeping: Keeping, now: int) -> Pruned:
 
     Only what the cloud has receipted goes: a result that was never stored stays for ever.
     """
+    # Its time begins anew, or it would stay for ever.
+    db.execute("UPDATE tasks SET receipt_at = ?1 WHERE receipt_at > ?1 + ?2", (now, AHEAD_MS))
+    db.execute("UPDATE tombstones SET buried_at = ?1 WHERE buried_at > ?1 + ?2", (now, AHEAD_MS))
     due = db.execute(
         "SELECT task, attempt, revision, status, begun, coalesce(ended_at, receipt_at) FROM tasks"
         " WHERE receipt_at <= ? AND ended_at IS NOT NULL ORDER BY receipt_at LIMIT ?",

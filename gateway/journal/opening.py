@@ -22,6 +22,8 @@ _PRAGMAS: Final = (
 def connect(path: Path) -> sqlite3.Connection:
     """A connection that keeps what it commits. Raises sqlite3.Error and JournalDamaged."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+    # A damaged text must not keep the sound ones from being read; what it says is looked at then.
+    connection.text_factory = lambda text: text.decode("utf-8", "replace")
     try:
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").close()
@@ -29,6 +31,14 @@ def connect(path: Path) -> sqlite3.Connection:
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 raise JournalDamaged(damaged(path, " ".join(str(found).split())[:200]).text)
+    except UnicodeDecodeError as error:  # sqlite names a damaged table in the text of its error
+        connection.close()
+        raise JournalDamaged(damaged(path, "its tables have no names").text) from error
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if error.sqlite_errorname != "SQLITE_ERROR":
+            raise
+        raise JournalDamaged(damaged(path, str(error)[:200]).text) from error
     except BaseException:
         connection.close()
         raise

@@ -1,8 +1,13 @@
-"""What is append-only by nature: log lines and device states, in two numbered, bounded streams."""
+"""What is append-only by nature: log lines and device states, in two numbered, bounded streams.
+
+Numbers grow and are never used twice; they have gaps, one at each start of the process.
+"""
 
 from collections.abc import Sequence
 from sqlite3 import Connection
 from typing import Final, Literal
+
+from pydantic import ValidationError
 
 from contract.messages import DeviceState, LogLine
 from gateway.domain.retention import Kind, Stream, to_drop
@@ -24,12 +29,19 @@ PLACES: Final[tuple[tuple[Stream, Kind], ...]] = (
 Line = LogLine | DeviceState
 _ORDER: Final = "order.states"
 _NUMBER: Final[Literal["number"]] = "number"
+_HELD: Final = "held"
 
 
 def limit(db: Connection, max_lines: int, max_bytes: int) -> None:
     """From now on: so many lines in all streams together, and so large a journal."""
     meta.put(db, _LINES, str(max_lines))
     meta.put(db, _BYTES, str(max_bytes))
+    # Counted anew at each start: another release may have been here that keeps no count.
+    for stream, kind in PLACES:
+        (held,) = db.execute(
+            "SELECT count(*) FROM outbox WHERE stream = ? AND kind = ?", (stream, kind)
+        ).fetchone()
+        meta.put(db, f"{_HELD}.{stream}.{kind}", str(held))
 
 
 def add(db: Connection, stream: Stream, lines: Sequence[Line], bound: int | None = None) -> None:
@@ -42,19 +54,20 @@ def add(db: Connection, stream: Stream, lines: Sequence[Line], bound: int | None
         mine = [line for line in lines if isinstance(line, model)]
         if not mine:
             continue
-        last = meta.add(db, f"{_NUMBER}.{stream}.{kind}", len(mine))
+        last = meta.draw(db, f"{_NUMBER}.{stream}.{kind}", len(mine))
         before = last - len(mine)
         # Beside the number in its stream a sample has its place among those of all streams.
-        ordered = meta.add(db, _ORDER, len(mine)) - len(mine) if kind == "states" else 0
+        ordered = meta.draw(db, _ORDER, len(mine)) - len(mine) if kind == "states" else 0
         rows = [
             (stream, kind, before + place, _json(line, before + place, ordered + place))
             for place, line in enumerate(mine, start=1)
         ]
         db.executemany("INSERT INTO outbox VALUES (?, ?, ?, ?)", rows)
+        meta.add(db, f"{_HELD}.{stream}.{kind}", len(mine))
         every = LOOKS_EVERY if bound is None else 1
         is_due |= last % every < len(mine)
     if is_due:
-        _keep_within(db, bound or int(meta.get(db, _LINES) or DEFAULT_BOUND))
+        _keep_within(db, bound or (meta.number(db, _LINES) or DEFAULT_BOUND))
 
 
 def count_dropped(db: Connection, kind: Kind, count: int) -> None:
@@ -75,17 +88,18 @@ def _json(line: Line, number: int, order: int) -> str:
 
 
 def _keep_within(db: Connection, bound: int) -> None:
-    counts = {place: _span(db, *place) for place in PLACES}
-    if _size(db) > int(meta.get(db, _BYTES) or DEFAULT_MAX_BYTES):
+    counts = {place: _held(db, *place) for place in PLACES}
+    if _size(db) > (meta.number(db, _BYTES) or DEFAULT_MAX_BYTES):
         # Results stay: a tenth of the lines makes room, again and again if need be.
         bound = min(bound, sum(counts.values()) * 9 // 10)
     for (stream, kind), gone in to_drop(counts, bound).items():
-        db.execute(
-            "DELETE FROM outbox WHERE stream = ?1 AND kind = ?2 AND number < ?3 +"
-            " (SELECT min(number) FROM outbox WHERE stream = ?1 AND kind = ?2)",
+        deleted = db.execute(
+            "DELETE FROM outbox WHERE stream = ?1 AND kind = ?2 AND number IN"
+            " (SELECT number FROM outbox WHERE stream = ?1 AND kind = ?2 ORDER BY number LIMIT ?3)",
             (stream, kind, gone),
-        )
-        meta.add(db, f"dropped.{kind}", gone)
+        ).rowcount
+        meta.add(db, f"{_HELD}.{stream}.{kind}", -deleted)
+        meta.add(db, f"dropped.{kind}", deleted)
 
 
 def _size(db: Connection) -> int:
@@ -97,14 +111,9 @@ def _size(db: Connection) -> int:
     return (pages - free) * size
 
 
-def _span(db: Connection, stream: str, kind: str) -> int:
-    # Numbers have no gaps, so the ends tell the count without reading what lies between.
-    low, high = db.execute(
-        "SELECT (SELECT min(number) FROM outbox WHERE stream = ?1 AND kind = ?2),"
-        " (SELECT max(number) FROM outbox WHERE stream = ?1 AND kind = ?2)",
-        (stream, kind),
-    ).fetchone()
-    return 0 if low is None else int(high) - int(low) + 1
+def _held(db: Connection, stream: str, kind: str) -> int:
+    # Kept beside the lines: to count them is to read them all, and numbers have gaps.
+    return meta.number(db, f"{_HELD}.{stream}.{kind}")
 
 
 def first(
@@ -125,17 +134,38 @@ def first(
     return lines
 
 
+def drop_unreadable(db: Connection, limit: int) -> int:
+    """Drop those of each stream's first lines that a damaged disk has changed; says how many."""
+    gone = 0
+    for stream, kind in PLACES:
+        model = LogLine if kind == "logs" else DeviceState
+        for number, line in first(db, stream, kind, limit, 2**40):
+            try:
+                model.model_validate_json(line)
+            except ValidationError:
+                db.execute(
+                    "DELETE FROM outbox WHERE stream = ? AND kind = ? AND number = ?",
+                    (stream, kind, number),
+                )
+                meta.add(db, f"{_HELD}.{stream}.{kind}", -1)
+                meta.add(db, f"dropped.{kind}", 1)
+                gone += 1
+    return gone
+
+
 def stored(db: Connection, stream: Stream, kind: Kind, number: int) -> None:
     """The cloud has everything of a stream up to and with this number."""
-    db.execute(
+    deleted = db.execute(
         "DELETE FROM outbox WHERE stream = ? AND kind = ? AND number <= ?", (stream, kind, number)
-    )
+    ).rowcount
+    if deleted:
+        meta.add(db, f"{_HELD}.{stream}.{kind}", -deleted)
 
 
 def dropped(db: Connection) -> dict[str, int]:
     """How many lines of each kind were dropped since the journal was made."""
-    found = db.execute("SELECT key, value FROM meta WHERE key LIKE 'dropped.%'")
-    return {key.removeprefix("dropped."): int(value) for key, value in found}
+    found = db.execute("SELECT key FROM meta WHERE key LIKE 'dropped.%'").fetchall()
+    return {key.removeprefix("dropped."): meta.number(db, key) for (key,) in found}
 
 
 def count(db: Connection) -> int:

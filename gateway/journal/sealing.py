@@ -37,6 +37,12 @@ class Sealer:
     def _fernet(self) -> "Fernet":
         from cryptography.fernet import Fernet  # late: memory that few gateways need
 
+        try:
+            return Fernet(self._path.read_bytes())
+        except FileNotFoundError:
+            pass
+        except ValueError:  # no key any more: what was sealed with it is lost in any case
+            self._path.replace(self._path.with_name(f"{FILE_NAME}.damaged"))
         if not self._path.exists():
             beside = self._path.with_name(f"{FILE_NAME}.new")
             beside.unlink(missing_ok=True)

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from sqlite3 import Connection
-from typing import Final
+from typing import Final, NamedTuple
+
+from pydantic import ValidationError
 
 from contract.ids import run_of
 from contract.lifecycle import TASK_ENDS, TaskStatus
@@ -26,6 +29,7 @@ from gateway.domain.attempt_state import Attempt, accept, close_by
 from gateway.domain.facts import Acknowledged, Acknowledgment, CancelAsked, Instant, Say
 from gateway.domain.plain_json import plain_text
 from gateway.domain.retention import Stream
+from gateway.errors import JournalDamaged
 from gateway.journal import outbox
 
 MARKED_ENDED: Final = 2_000
@@ -50,6 +54,14 @@ class Accepted:
     taken: int
     known: int
     without_body: tuple[str, ...]
+
+
+class Cancelling(NamedTuple):
+    """A cancel of a known attempt, and its lane; `is_ended`: nothing is left to be stopped."""
+
+    lane: str
+    item: CancelItem
+    is_ended: bool
 
 
 def lane_of(offer: OfferedTask) -> str:
@@ -101,6 +113,7 @@ def next_of(db: Connection, lane: str, now: Instant) -> Attempt | None:
 
     An attempt whose task succeeded in an earlier one is closed by it on the way.
     """
+    met: set[tuple[str, int]] = set()
     while True:
         row = db.execute(
             "SELECT task FROM tasks WHERE lane = ? AND ended_at IS NULL AND status <> 'awaiting'"
@@ -114,6 +127,9 @@ def next_of(db: Connection, lane: str, now: Instant) -> Attempt | None:
             " AND status <> 'awaiting'",
             row,
         ).fetchone()
+        if (row[0], number) in met:
+            raise JournalDamaged(f"The journal is damaged: nothing ends {row[0][:60]!r} in it.")
+        met.add((row[0], number))
         attempt = load(db, row[0], number, now)
         if attempt is None:
             continue
@@ -131,8 +147,8 @@ def load(db: Connection, task: str, attempt: int, now: Instant) -> Attempt | Non
     ).fetchone()
     if row is None or row[0] is None:
         return None
-    body = _kept_body(db, row[2], row[3])
     try:
+        body = _kept_body(db, row[2], row[3])
         if body is None:
             raise ValueError("the body of its run is gone")
         return from_record(row[1], OfferedTask.model_validate_json(row[0]), body)
@@ -173,13 +189,17 @@ def save(
     ).rowcount
     if changed and lines:
         outbox.add(db, stream, lines)
+    if changed and attempt.is_awaiting:
+        # Nobody carries it any more: what was asked meanwhile is obeyed here.
+        asked = cancel_asked(db, attempt.offer.task, attempt.offer.attempt)
+        after = attempt if asked is None else advance(attempt, asked, now)[0]
+        if after.revision != attempt.revision:
+            save(db, after, attempt.revision, now)
     return bool(changed)
 
 
-def cancel(
-    db: Connection, items: Sequence[CancelItem], now: Instant
-) -> list[tuple[str, CancelItem]]:
-    """Obey cancels at once where nothing has begun; returns the others, with their lanes."""
+def cancel(db: Connection, items: Sequence[CancelItem], now: Instant) -> list[Cancelling]:
+    """Obey cancels at once where nothing has begun; keeps the others for whoever carries them."""
     running = []
     for item in items:
         row = db.execute(
@@ -195,9 +215,35 @@ def cancel(
                 attempt = load(db, item.task, item.attempt, now)
                 if attempt is not None:
                     asked = CancelAsked(item.mode, item.reason)
-                    save(db, advance(attempt, asked, now)[0], attempt.revision, now)
-            running.append((str(row[0]), item))
+                    attempt, before = advance(attempt, asked, now)[0], attempt.revision
+                    save(db, attempt, before, now)
+                is_ended = attempt is None or attempt.is_ended
+            else:
+                is_ended = False
+                _keep_asked(db, item)
+            running.append(Cancelling(str(row[0]), item, is_ended))
     return running
+
+
+def _keep_asked(db: Connection, item: CancelItem) -> None:
+    """For whoever carries the attempt, also after a restart; force is never taken back."""
+    if item.mode != "recall":
+        db.execute(
+            "UPDATE tasks SET cancel = ?1 WHERE task = ?2 AND attempt = ?3"
+            " AND (cancel IS NULL OR ?4 = 'force')",
+            (item.model_dump_json(), item.task, item.attempt, item.mode),
+        )
+
+
+def cancel_asked(db: Connection, task: str, attempt: int) -> CancelAsked | None:
+    """What has been asked of an attempt since it began, whether its worker heard it or not."""
+    row = db.execute(
+        "SELECT cancel FROM tasks WHERE task = ? AND attempt = ?", (task, attempt)
+    ).fetchone()
+    if row is None or row[0] is None:
+        return None
+    item = CancelItem.model_validate_json(row[0])
+    return CancelAsked(item.mode, item.reason)
 
 
 def awaiting(db: Connection, now: Instant) -> list[Attempt]:
@@ -209,10 +255,11 @@ def awaiting(db: Connection, now: Instant) -> list[Attempt]:
 
 
 def with_members(db: Connection, now: Instant) -> list[Attempt]:
-    """Begun attempts that update several devices together."""
+    """Begun attempts that update several devices together, or the gateway itself."""
     rows = db.execute(
         "SELECT task, attempt FROM tasks WHERE ended_at IS NULL AND begun = 1"
-        """ AND lane LIKE 'task:%' AND record LIKE '%"together"%'"""
+        """ AND lane LIKE 'task:%'"""
+        """ AND (record LIKE '%"together"%' OR record LIKE '%"image_hash"%')"""
     ).fetchall()
     found = [load(db, task, attempt, now) for task, attempt in rows]
     return [attempt for attempt in found if attempt is not None]
@@ -315,10 +362,12 @@ def marks(db: Connection, open_only: bool = False) -> list[TaskMark]:
             " ORDER BY receipt_at IS NOT NULL, ended_at DESC LIMIT ?",
             (MARKED_ENDED,),
         ).fetchall()
-    return [
-        TaskMark(task=task, attempt=attempt, revision=revision, status=TaskStatus(status))
-        for task, attempt, revision, status in rows
-    ]
+    found = []
+    for task, attempt, revision, status in rows:
+        with suppress(ValueError):  # a damaged row must not be in the way of a hello
+            mark = {"task": task, "attempt": attempt, "revision": revision, "status": status}
+            found.append(TaskMark.model_validate(mark))
+    return found
 
 
 def count_refused(db: Connection) -> dict[str, int]:
@@ -363,10 +412,13 @@ def _succeeded_before(db: Connection, offer: OfferedTask) -> Attempt | None:
     ).fetchone()
     if row is None or row[1] is None:
         return None
-    body = _kept_body(db, row[3], row[4])
-    if body is None:
+    try:
+        body = _kept_body(db, row[3], row[4])
+        if body is None:
+            return None
+        return from_record(row[2], OfferedTask.model_validate_json(row[1]), body)
+    except ValueError:  # what cannot be read closes nothing
         return None
-    return from_record(row[2], OfferedTask.model_validate_json(row[1]), body)
 
 
 def _keep_body(db: Connection, body: JobBody) -> None:
@@ -458,19 +510,39 @@ def _keep_cancel(db: Connection, item: CancelItem, now: Instant) -> None:
 def _end_unreadable(db: Connection, task: str, attempt: int, why: str, now: Instant) -> None:
     """A record that this version cannot read ends its attempt; the others go on."""
     row = db.execute(
+        "SELECT revision, ended_at, begun FROM tasks WHERE task = ? AND attempt = ?",
+        (task, attempt),
+    ).fetchone()
+    if row[1] is None:
+        _put_unreadable(db, task, attempt, why, now)
+
+
+def replace_unreadable(db: Connection, limit: int, now: Instant) -> int:
+    """What is to be sent and cannot be read any more says so instead; returns how many."""
+    found = 0
+    for item in unacknowledged(db, limit):
+        try:
+            TaskSnapshot.model_validate_json(item.snapshot)
+        except ValidationError as error:
+            found += 1
+            _put_unreadable(db, item.task, item.attempt, str(error), now)
+    return found
+
+
+def _put_unreadable(db: Connection, task: str, attempt: int, why: str, now: Instant) -> None:
+    row = db.execute(
         "SELECT revision, status, begun FROM tasks WHERE task = ? AND attempt = ?", (task, attempt)
     ).fetchone()
-    if TaskStatus(row[1]) in TASK_ENDS:
-        return
     text = plain_text(f"the journal's record is unreadable: {why}", 500)
+    status = row[1] if row[1] in TASK_ENDS else TaskStatus.FAILED
     snapshot = TaskSnapshot(
         task=task,
         attempt=attempt,
         revision=row[0] + 1,
-        status=TaskStatus.FAILED,
+        status=TaskStatus(status),
         begun=bool(row[2]),
         ended_at=now.wall,
-        failure=Failure(code="interrupted", text=text),
+        failure=Failure(code="interrupted", text=text) if status == TaskStatus.FAILED else None,
         truncated=True,
     )
     db.execute(

@@ -36,6 +36,10 @@ class Claims:
         self._holders[device] = holder
         return True
 
+    def holder_of(self, device: str) -> str:
+        """Who has it; empty for nobody."""
+        return self._holders.get(device, "")
+
     def held_by(self, holder: str) -> set[str]:
         return {device for device, held in self._holders.items() if held == holder}
 
@@ -69,7 +73,8 @@ class Claims:
             is_free = all(
                 self._holders.get(d, waiter.holder) == waiter.holder for d in waiter.devices
             )
-            if is_free and not waiter.devices & spoken_for:
+            # What it has already it does not wait for, whoever else does.
+            if is_free and not (waiter.devices - self.held_by(waiter.holder)) & spoken_for:
                 self._holders.update(dict.fromkeys(waiter.devices, waiter.holder))
                 self._waiters.remove(waiter)
                 waiter.ready.set()

@@ -40,7 +40,7 @@ class Device:
     `patience_ms` is how long an attempt waits for a silent device before it begins, and so counts
     as a try; None waits until the offer's start-by. `keeps_open`: its link shares a connection,
     so there is no line to let go of when there is no work. `takes_turns`: the driver takes the
-    bus for each exchange by itself.
+    bus for each exchange by itself. `is_told`: its state is told to the cloud.
     """
 
     id: str
@@ -57,6 +57,7 @@ class Device:
     takes_turns: bool = False
     collects: tuple[Collects, ...] = ()
     problem: Callable[[], str] = str
+    is_told: bool = True
 
 
 class DeviceHandle:
@@ -304,6 +305,8 @@ class DeviceHandle:
         self._tell()
 
     def _tell(self) -> None:
+        if not self.device.is_told:
+            return
         now = self._clock().wall
         self._states.append(
             DeviceState(

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
+from contract.ids import THIS_GATEWAY
 from contract.messages import ArtifactRef
 from contract.messages import Call as CloudCall
 from gateway.actions.base import Call, FetchedArtifact, Mailer, QueryAsker, StepOutcome, Texter
@@ -85,13 +86,21 @@ class StepReach:
     ) -> Answered | Refused:
         if self.device is None:
             raise StepInvalid("the task's target is no device", "step_invalid")
+        if self.device.device.id == THIS_GATEWAY:
+            # Tasks about the gateway have no lane of it: it is theirs from the first exchange on.
+            await self._claim([THIS_GATEWAY])
         return await self.device.ask(request, timeout_s, on_progress, self._mark_sent)
 
     async def claim(self, devices: Sequence[str]) -> None:
         unknown = sorted(set(devices) - set(self.devices))
         if unknown:
             text = f"this gateway has no device `{unknown[0]}`"
+            if unknown[0] == THIS_GATEWAY:
+                text = "this gateway cannot update itself: configure `this_gateway`"
             raise StepInvalid(text, "unknown_device")
+        await self._claim(devices)
+
+    async def _claim(self, devices: Sequence[str]) -> None:
         taken = [d for d in devices if not self.claims.is_free_for(d, self.holder)]
         if taken:
             self.on_progress(0, f"waits for {', '.join(taken[:5])}: another task has it")

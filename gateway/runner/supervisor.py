@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from contract.messages import CancelItem
+from contract.ids import THIS_GATEWAY
 from gateway.domain.attempt_state import Attempt
 from gateway.domain.backoff import backoff_ms
 from gateway.domain.facts import Acknowledgment
 from gateway.errors import StorageFull
 from gateway.journal import tasks
+from gateway.journal.tasks import Cancelling
 from gateway.logs import Log
 from gateway.runner.devices import DeviceHandle
 from gateway.runner.worker import DISK_FULL_RETRY_S, Shop, Worker, holder_of
@@ -67,6 +68,8 @@ class Supervisor:
             members = attempt.memory.get("together")
             if isinstance(members, Mapping):
                 self._shop.claims.restore(members, holder_of(attempt))
+            if "image_hash" in attempt.memory:
+                self._shop.claims.restore([THIS_GATEWAY], holder_of(attempt))
 
     def wake(self, lanes: Iterable[str]) -> None:
         """These lanes have work."""
@@ -94,12 +97,16 @@ class Supervisor:
         is_claimed = not self._shop.claims.is_free_for(lane, "")
         return is_claimed or (worker is not None and worker.is_at_work)
 
-    def cancel(self, items: Iterable[tuple[str, CancelItem]]) -> None:
-        """Cancels of attempts that a worker may hold."""
-        for lane, item in items:
+    def cancel(self, items: Iterable[Cancelling]) -> None:
+        """Cancels that the journal has: who carries the attempt hears of it, who will reads it."""
+        for lane, item, is_ended in items:
             worker = self._workers.get(lane)
-            if worker is None or not worker.cancel(item):
+            if worker is not None and worker.cancel(item):
+                continue
+            if is_ended:
                 self._shop.replies.forget(item.task, item.attempt)
+            else:
+                self.wake([lane])
 
     async def _acknowledge(self, task: str, attempt: int, word: Acknowledgment) -> None:
         """A reply on an attempt's topic: for the worker that has it, else for the journal."""
@@ -116,9 +123,16 @@ class Supervisor:
             self._shop.replies.forget(task, attempt)
         self._shop.on_unsent(True)
 
+    async def quiet(self, within_s: float) -> None:
+        """Begin no step any more, and let end what may not be cut, but for who asks for this."""
+        asks = self._shop.claims.holder_of(THIS_GATEWAY)
+        if not await self._shop.under_way.quiet(asks, within_s):
+            log.warning("steps are cut that may or may not have happened", within_s=within_s)
+
     async def stop(self, within_s: float) -> None:
         """Let the workers note where they are; returns when they have, or when time is up."""
         self._is_stopping = True
+        self._shop.under_way.close()
         for worker in self._workers.values():
             worker.stop()
         self._idle.clear()

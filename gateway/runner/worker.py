@@ -8,7 +8,9 @@ from typing import Final, Literal, cast
 
 from pydantic import JsonValue
 
-from contract.messages import CancelItem, LogLine
+from contract.ids import THIS_GATEWAY
+from contract.messages import CancelItem, LogLine, OfferedTask
+from contract.steps import AfterRestart
 from gateway import crash_points
 from gateway.actions.base import (
     Action,
@@ -71,6 +73,7 @@ from gateway.runner.claims import Claims
 from gateway.runner.devices import OPEN_WITHIN_S, DeviceHandle
 from gateway.runner.reach import Artifacts, Outside, Place, StepReach
 from gateway.runner.replies import Replies
+from gateway.runner.under_way import UnderWay
 
 DISK_FULL_RETRY_S: Final = 2.0
 BUS_PATIENCE_S: Final = 1.0
@@ -108,6 +111,7 @@ class Shop:
     probation: asyncio.Lock = field(default_factory=asyncio.Lock)
     claims: Claims = field(default_factory=Claims)
     devices: Mapping[str, DeviceHandle] = field(default_factory=dict)
+    under_way: UnderWay = field(default_factory=UnderWay)
 
 
 class Worker:
@@ -126,6 +130,10 @@ class Worker:
         self._lines_dropped = 0
         self._is_stopping = False
         self._is_interrupting = False
+        # Whether the step that is journaled as under way may have done something, and whether
+        # it is journaled that the process leaves it.
+        self._is_entered = False
+        self._is_left = False
         self._stop_word = StopWord()
         self._outcome_known = asyncio.Event()
 
@@ -163,7 +171,7 @@ class Worker:
         """The process ends: note where we are, and let go."""
         self._is_stopping = True
         self._more.set()
-        self._inbox.put_nowait(ProcessEnds())
+        self._inbox.put_nowait(ProcessEnds(self._is_entered))
 
     async def run(self) -> None:
         """Carry attempts until there have been none for a while."""
@@ -227,12 +235,17 @@ class Worker:
             await self._begin_probation(steps)
         if self._device is not None and self._attempt.begun:
             await self._shop.claims.take([self.lane], holder_of(self._attempt))
-        await self._take(Started(self._shop.boot, device, self._shop.gateway), steps)
+        # Read once the attempt is ours: what is asked from now on comes to the inbox.
+        offer = self._attempt.offer
+        asked = await self._shop.journal.run_unsynced(tasks.cancel_asked, offer.task, offer.attempt)
+        await self._take(Started(self._shop.boot, device, self._shop.gateway, asked), steps)
         await self._until_begun(steps)
         while self._open and not self._is_stopping:
             await self._take(await self._next_fact(), steps)
         while self._is_stopping and self._open and not self._inbox.empty():
             await self._take(self._inbox.get_nowait(), steps)
+        if self._is_stopping and self._open and not self._is_left:
+            await self._take(ProcessEnds(self._is_entered), steps)
         await self._keep_lines()
         await self._take_last_words()
 
@@ -394,6 +407,7 @@ class Worker:
     async def _take(self, fact: Fact, steps: asyncio.TaskGroup) -> None:
         before = self._attempt
         assert before is not None
+        self._is_left |= isinstance(fact, ProcessEnds)
         after, effects = self._advance(before, fact)
         if isinstance(fact, Outcome):
             # Never first, so that a step which ends the process is counted in the one before it.
@@ -475,7 +489,7 @@ class Worker:
     def _act(self, effect: Effect, steps: asyncio.TaskGroup) -> None:
         match effect:
             case Perform():
-                self._is_interrupting = False
+                self._is_interrupting = self._is_entered = self._is_left = False
                 self._performing = steps.create_task(
                     self._perform(effect), name=f"step {effect.step}"
                 )
@@ -496,8 +510,12 @@ class Worker:
         assert attempt is not None
         reach = self._reach(attempt, effect.step)
         self._stop_word = reach.stop
+        action = self._shop.actions.get(effect.uses)
+        is_fragile = action is not None and action.after_restart is AfterRestart.ASK
         try:
-            fact = await self._outcome(effect, reach)
+            async with self._shop.under_way.step(holder_of(attempt), is_fragile):
+                self._is_entered = True
+                fact = await self._outcome(effect, reach)
         except asyncio.CancelledError:
             if not self._is_interrupting:
                 raise
@@ -511,7 +529,7 @@ class Worker:
             outside=self._shop.outside,
             place=Place(offer.run, offer.task, offer.attempt),
             perform_inner=self._perform_inner,
-            device=self._device,
+            device=self._device or self._own_device(offer),
             artifacts=self._shop.artifacts,
             refs=attempt.body.artifacts,
             on_progress=lambda percent, note: self._inbox.put_nowait(Progress(percent, note)),
@@ -521,6 +539,13 @@ class Worker:
             claims=self._shop.claims,
             devices=self._shop.devices,
         )
+
+    def _own_device(self, offer: OfferedTask) -> DeviceHandle | None:
+        """This gateway itself, where the task is about it."""
+        ours = self._shop.gateway.get("id")
+        if offer.device is not None or offer.target.get("gateway") != ours:
+            return None
+        return self._shop.devices.get(THIS_GATEWAY)
 
     async def _outcome(self, effect: Perform, reach: StepReach) -> Fact:
         action = self._shop.actions.get(effect.uses)

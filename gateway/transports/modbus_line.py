@@ -201,7 +201,7 @@ class ModbusLine:
         self._close()
         self._lost = asyncio.Event()
         client = self._client = self._new_client(self._lost)
-        client.ctx.callback_data = _forgiving(client.ctx.callback_data)  # type: ignore[method-assign]
+        client.ctx.callback_data = forgiving(client.ctx.callback_data)  # type: ignore[method-assign]
         # In a task of its own, waited for to its end: given up halfway, the library loses the port
         # and leaves it open.
         connecting = asyncio.ensure_future(client.connect())
@@ -280,8 +280,11 @@ class ModbusLine:
         return size * BITS_PER_CHARACTER / self._place.baud
 
 
-def _forgiving(take: Callable[..., int]) -> Callable[..., int]:
-    """The library raises into the event loop over some frames that are none; they are garbage."""
+def forgiving(take: Callable[..., int]) -> Callable[..., int]:
+    """Of a client's `callback_data`: the library raises into the event loop over some frames.
+
+    They are none, but garbage.
+    """
 
     def taken(data: bytes, addr: tuple[object, ...] | None = None) -> int:
         try:

@@ -101,6 +101,14 @@ class Web:
             raise
 
 
+def _netloc(url: str) -> str:
+    """Host and port as they stand there; empty for what is no address, which is refused later."""
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return ""
+
+
 class _Exchange:
     """One request with its redirects, in a thread."""
 
@@ -121,16 +129,19 @@ class _Exchange:
     def run(self) -> WebAnswer:
         url, method = self._request.url, self._request.method
         body, headers = self._request.body, dict(self._request.headers)
-        home = urlsplit(url).netloc
+        home = _netloc(url)
         for left in range(self._request.redirects, -1, -1):
             answer = self._ask(method, url, headers, body)
             location = answer.headers.get("location")
             if answer.status not in REDIRECTED or not location or left == 0:
                 return answer
-            url = urljoin(url, location)
+            try:
+                url = urljoin(url, location)
+            except ValueError:
+                return answer  # a redirect to nowhere is the answer
             if answer.status == 303 or (answer.status in (301, 302) and method == "POST"):
                 method, body = "GET", None
-            if urlsplit(url).netloc != home:
+            if _netloc(url) != home:
                 secret = {"authorization", "cookie", "proxy-authorization"}
                 headers = {k: v for k, v in headers.items() if k.lower() not in secret}
         raise AssertionError("the last try returns")
@@ -168,12 +179,12 @@ class _Exchange:
         timeout_s = self._request.timeout_s
         try:
             found = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise NotConnected(f"{host}: {error}") from error
+        except (OSError, ValueError) as error:
+            raise NotConnected(f"{host[:200]}: {error}") from error
         for *_, address in found:
             if not is_allowed(str(address[0]), self._web.allowed):
                 raise StepInvalid(f"{host} is the inner address {address[0]}", "address_refused")
-        problem: OSError | None = None
+        problem: Exception | None = None
         for family, kind, protocol, _, address in found:
             if self._stopped.is_set():
                 break
@@ -182,7 +193,7 @@ class _Exchange:
                 line.settimeout(timeout_s)
                 line.connect(address)
                 return self._over(line, scheme, host, number)
-            except OSError as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 line.close()
                 problem = error
         raise NotConnected(f"{host}:{number}: {problem or 'stopped'}")

@@ -49,7 +49,15 @@ def _trouble(gateway: Gateway) -> list[tuple[str, object]]:
         ("ALARM", told.get("alarm") or "none"),
         ("STORAGE", told.get("storage") or "fine"),
         ("CLOCK", _clock(told.get("clock_off_ms"))),
+        ("CLOUD'S CLOCK", _doubt(told.get("cloud_clock_ahead_ms"))),
     ]
+
+
+def _doubt(ahead_ms: object) -> str:
+    """By how much a gateway finds the cloud's clock ahead of all it knows, and deletes nothing."""
+    if not isinstance(ahead_ms, int) or ahead_ms <= 0:
+        return "believed"
+    return f"doubted: {timedelta(seconds=ahead_ms // 1000)} ahead of all it knows"
 
 
 def _clock(off_ms: object) -> str:

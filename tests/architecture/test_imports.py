@@ -52,6 +52,19 @@ def test_each_program_imports_alone(program):
     assert loaded(LOAD_ALL, program) & others == set()
 
 
+@pytest.mark.parametrize(
+    ("module", "unused"),
+    [
+        ("gateway.__main__", {"jinja2", "cbor2", "pymodbus", "serial", "psycopg", "uvloop"}),
+        ("cloud.app", {"alembic", "mako", "jsonschema", "referencing", "re2"}),
+        ("roundsman.cli.jobs", {"jinja2"}),
+    ],
+)
+def test_what_few_need_is_loaded_by_those_who_need_it(module, unused):
+    code = f"import sys, {module}; print('\\n'.join(sys.modules))"
+    assert loaded(code) & unused == set()
+
+
 def test_help_loads_nothing_slow():
     pytest.importorskip("roundsman.cli.app", reason="the command line comes with roundsman.cli.app")
     code = """

@@ -15,6 +15,7 @@ from tests.campaign.oracle import judge
 from tests.campaign.stage import Stage
 from tests.campaign.story import Story, make_story
 from tests.kit.rig import BrokerKind
+from tests.kit.warm_starts import WarmStarts
 
 STORIES_A_STAGE: Final = 20
 SHRINKING_RUNS: Final = 10
@@ -45,6 +46,7 @@ class Setting:
 
     folder: Path
     make_database: MakeDatabase | None = None
+    warm_starts: WarmStarts | None = None
 
     def stage(self, number: int, name: str = "") -> Stage:
         brokers: tuple[BrokerKind, ...] = ("nats", "mosquitto")
@@ -52,7 +54,7 @@ class Setting:
         if self.make_database is not None and number % 4 == 3:
             database = self.make_database()
         folder = self.folder / (name or f"stage-{number}")
-        return Stage(folder, number, brokers[number % 2], database)
+        return Stage(folder, number, brokers[number % 2], database, self.warm_starts)
 
 
 def play_one(stage: Stage, story: Story) -> Played:

@@ -25,6 +25,7 @@ from tests.kit.processes import Program, Programs
 from tests.kit.rig import BrokerKind, Rig
 from tests.kit.rig_site import Site, Uplink, mqtt, smp
 from tests.kit.waiting import wait_until
+from tests.kit.warm_starts import WarmStarts
 
 KILLED: Final = -9
 LOOK_EVERY_S: Final = 0.15
@@ -42,11 +43,16 @@ class Stage:
     """Use as a block. `seed` decides how its devices misbehave."""
 
     def __init__(
-        self, folder: Path, seed: int = 0, broker: BrokerKind = "nats", database: str | None = None
+        self,
+        folder: Path,
+        seed: int = 0,
+        broker: BrokerKind = "nats",
+        database: str | None = None,
+        warm_starts: WarmStarts | None = None,
     ) -> None:
         self.folder = folder
         self.places = folder / "places"
-        self.programs = Programs(folder / "logs")
+        self.programs = Programs(folder / "logs", warm_starts)
         self.rig = Rig(folder, self.programs, broker, database)
         self.database = database or f"sqlite:///{self.rig.data_dir / 'cloud.db'}"
         self._seed = seed

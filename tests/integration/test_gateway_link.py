@@ -150,9 +150,8 @@ def snapshot(offered, revision=1, status="succeeded", **fields):
 
 
 @pytest.fixture
-async def cloud(broker, tmp_path):
-    database = open_database(f"sqlite:///{tmp_path / 'cloud.db'}")
-    await database.prepare()
+async def cloud(broker, tmp_path, prepared_sqlite):
+    database = open_database(prepared_sqlite.copy_to(tmp_path / "cloud.db"))
     await database.run(instance.first_start, clock(), TOKEN)
     made = Cloud(database, broker)
     async with made.running():

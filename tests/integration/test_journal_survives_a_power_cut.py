@@ -95,6 +95,45 @@ def test_the_harness_does_lose_what_was_not_synced(tmp_path: Path, programs: Pro
     assert not kept >= done.keys()
 
 
+def drawn_next(journal: Database) -> dict[str, int]:
+    """The numbers of what is added now."""
+    journal.run_now(meta.begin, "another")
+    found = {}
+    for stream in ("live", "backlog"):
+        found[f"{stream} logs"] = journal.run_now(meta.draw, f"number.{stream}.logs", 1)
+        found[f"{stream} states"] = journal.run_now(meta.draw, f"number.{stream}.states", 1)
+    return {**found, "order": journal.run_now(meta.draw, "order.states", 1)}
+
+
+@pytest.mark.row("E1", "E2")
+@pytest.mark.parametrize("count", [1, 60])
+def test_no_number_that_was_told_is_given_to_another_line(
+    tmp_path: Path, programs: Programs, count: int
+):
+    # 60 rounds are 42,000 lines: several reservations.
+    with failing_disk(tmp_path / "mounted", programs) as disk:
+        writer = programs.python("tests.kit.outbox_writer", disk.path / "gw", name="writer")
+        wait_until(lambda: writer.output().count("sample") >= count, 60, writer.tail)
+        images = [tmp_path / f"after-{seed}" for seed in SEEDS]
+        disk.cut_to(images, SEEDS)
+        writer.close()
+    told: dict[str, int] = {}
+    for stream, number in re.findall(r"^line (\w+) (\d+)$", writer.output(), re.MULTILINE):
+        told[f"{stream} logs"] = int(number)
+    samples = re.findall(r"^sample (\w+) (\d+) (\d+)$", writer.output(), re.MULTILINE)
+    for stream, number, order in samples:
+        told[f"{stream} states"], told["order"] = int(number), int(order)
+    for image in images:
+        journal = open_database(image / "gw")
+        try:
+            drawn = drawn_next(journal)
+        finally:
+            journal.close()
+        assert {name: drawn[name] > number for name, number in told.items()} == dict.fromkeys(
+            told, True
+        )
+
+
 class Shelf:
     """Where artifacts come from; `fetched` are those asked for. It syncs nothing."""
 

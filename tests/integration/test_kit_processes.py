@@ -9,6 +9,7 @@ import pytest
 from tests.kit.ports import free_port
 from tests.kit.processes import ProgramEnded, Programs, programs_in
 from tests.kit.waiting import WaitedTooLong, wait_until
+from tests.kit.warm_starts import IS_POSSIBLE
 
 SERVER = "import sys, http.server as h; s = h.HTTPServer(('127.0.0.1', int(sys.argv[1])),"
 SERVER += " h.SimpleHTTPRequestHandler); print('listens on', sys.argv[1]); s.serve_forever()"
@@ -72,3 +73,34 @@ def is_dead(pid: int) -> bool:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
+
+
+@pytest.mark.skipif(not IS_POSSIBLE, reason="programs can be copied on Linux only")
+def test_a_warm_program_is_a_process_of_its_own_and_ends_as_any_other(programs: Programs, tmp_path):
+    scenario = tmp_path / "nobody.json"
+    scenario.write_text('{"devices": [{"personality": "smp", "ids": ["pump-1"]}]}')
+    first = programs.python("firmware_sim", scenario, "--dir", tmp_path / "a", name="first")
+    second = programs.python("firmware_sim", scenario, "--dir", tmp_path / "b", name="second")
+    for program in (first, second):
+        program.wait_for_line("^pump-1 smp ")
+    assert first.pid != second.pid
+    mother = psutil.Process(first.pid).parent()
+    assert "tests.kit.mother" in mother.cmdline()
+    assert first.terminate() == 0
+    second.kill_9()
+    assert second.returncode == -signal.SIGKILL
+    second.start().wait_for_line("^pump-1 smp ")
+    second.close()
+    assert not psutil.pid_exists(second.pid)
+    help_text = programs.python("gateway", "--help", name="help")
+    assert help_text.wait() == 0
+    assert "usage: roundsman gateway" in help_text.output()
+    wrong = programs.python("gateway", tmp_path / "none.yaml", name="wrong")
+    assert wrong.wait() == 2
+    assert "none.yaml" in wrong.output()
+
+
+def test_a_program_with_an_environment_of_its_own_imports_everything_under_it(programs: Programs):
+    program = programs.python("gateway", "--help", env={"ROUNDSMAN_CRASH_AT": "nowhere:1"})
+    assert program.wait() == 1
+    assert "nowhere" in program.output()  # read at import, and not a place

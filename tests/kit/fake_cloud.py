@@ -91,6 +91,7 @@ class FakeCloud:
         self.is_up = True
         self.speaks = True
         self.conflict = False
+        self.clock: Callable[[], int] = lambda: 0
         self.hellos: list[Hello] = []
         self.reports: list[Report] = []
         self.logs: dict[tuple[str, int], str] = {}
@@ -201,6 +202,7 @@ class FakeCloud:
             Welcome(
                 nonce=hello.nonce,
                 journal=hello.journal,
+                time=self.clock(),
                 limits=self.limits,
                 conflict=self.conflict,
                 report=again[:50],

@@ -54,18 +54,21 @@ class PostgresServer:
             self._server = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def create_database(self) -> str:
-        """The SQLAlchemy URL (psycopg 3, unix socket) of a new, empty database."""
+    def create_database(self, of: str = "") -> str:
+        """The SQLAlchemy URL (psycopg 3, unix socket) of a new database.
+
+        It is empty, or a copy of the database with the URL `of`, which nobody may be using.
+        """
         name = f"test_{os.getpid()}_{next(self._numbers)}"
+        template = _name_in(of) if of else "template0"
         with self._connect() as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
         return f"postgresql+psycopg://postgres@/{name}?host={quote(self.socket_folder, safe='')}"
 
     def drop_database(self, url: str) -> None:
         """Drop what `create_database` made, also under open connections."""
-        name = url.split("/")[-1].split("?")[0]
         with self._connect() as connection:
-            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+            connection.execute(f"DROP DATABASE IF EXISTS {_name_in(url)} WITH (FORCE)".encode())
 
     @property
     def socket_folder(self) -> str:
@@ -88,3 +91,7 @@ class PostgresServer:
             host=self.socket_folder, user="postgres", dbname="postgres", autocommit=True
         ) as connection:
             yield connection
+
+
+def _name_in(url: str) -> str:
+    return url.split("/")[-1].split("?")[0]

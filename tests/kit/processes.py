@@ -9,7 +9,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +18,11 @@ from typing import Self
 import psutil
 
 from tests.kit.waiting import wait_until
+from tests.kit.warm_starts import IS_POSSIBLE, PROGRAMS, Copy, WarmStarts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _TAIL_LINES = 60
+Warm = Callable[[Path, Mapping[str, str]], Copy | None]
 
 
 class ProgramEnded(AssertionError):
@@ -39,7 +41,10 @@ def _dying_with_us() -> list[str]:
 
 
 class Program:
-    """One program in a process group of its own. Its output goes to `log`, all starts in a row."""
+    """One program in a process group of its own. Its output goes to `log`, all starts in a row.
+
+    `warm` starts it quicker, where it can.
+    """
 
     def __init__(
         self,
@@ -48,13 +53,15 @@ class Program:
         log: Path,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        warm: Warm | None = None,
     ) -> None:
         self.name = name
         self.command = [str(word) for word in command]
         self.log = log
         self.env = dict(env or {})  # read at each start
         self._cwd = cwd
-        self._process: subprocess.Popen[bytes] | None = None
+        self._warm = warm
+        self._process: subprocess.Popen[bytes] | Copy | None = None
         self._read_from = 0  # where the log of the current start begins
 
     def start(self) -> Self:
@@ -63,6 +70,9 @@ class Program:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as out:
             self._read_from = out.tell()
+            self._process = self._warm(self.log, self.env) if self._warm is not None else None
+            if self._process is not None:
+                return self
             self._process = subprocess.Popen(
                 [*_dying_with_us(), *self.command],
                 stdin=subprocess.DEVNULL,
@@ -205,10 +215,14 @@ class Program:
 
 
 class Programs:
-    """All programs of one test; the fixture `programs` ends them and shows their logs."""
+    """All programs of one test; the fixture `programs` ends them and shows their logs.
 
-    def __init__(self, folder: Path) -> None:
+    With `warm_starts` those of ours are copies of processes that have imported them.
+    """
+
+    def __init__(self, folder: Path, warm_starts: WarmStarts | None = None) -> None:
         self.folder = folder
+        self._warm_starts = warm_starts
         self._programs: list[Program] = []
 
     def start(
@@ -217,9 +231,11 @@ class Programs:
         *command: str | Path,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        warm: Warm | None = None,
     ) -> Program:
         """Start any command, logging to `<folder>/<name>.log`."""
-        program = Program(name, command, self.folder / f"{name}.log", env=env, cwd=cwd)
+        log = self.folder / f"{name}.log"
+        program = Program(name, command, log, env=env, cwd=cwd, warm=warm)
         self._programs.append(program)
         return program.start()
 
@@ -232,14 +248,23 @@ class Programs:
     ) -> Program:
         """Start `python -m module`, as in `programs.python("cloud", "--config", path)`."""
         command = [sys.executable, "-m", module, *arguments]
-        return self.start(name or module, *command, env=env, cwd=REPOSITORY)
+        warm = self._warm(module, arguments)
+        return self.start(name or module, *command, env=env, cwd=REPOSITORY, warm=warm)
 
     def roundsman(
         self, *arguments: str | Path, name: str = "", env: Mapping[str, str] | None = None
     ) -> Program:
         """Start the console script."""
         script = Path(sys.executable).with_name("roundsman")
-        return self.start(name or f"roundsman-{arguments[0]}", script, *arguments, env=env)
+        warm = self._warm("roundsman", arguments)
+        name = name or f"roundsman-{arguments[0]}"
+        return self.start(name, script, *arguments, env=env, warm=warm)
+
+    def _warm(self, program: str, arguments: Sequence[str | Path]) -> Warm | None:
+        starts, words = self._warm_starts, [str(word) for word in arguments]
+        if starts is None or program not in PROGRAMS:
+            return None
+        return lambda log, env: starts.start(program, words, log, env)
 
     def tails(self) -> Iterator[tuple[str, str]]:
         for program in self._programs:
@@ -251,9 +276,20 @@ class Programs:
 
 
 @contextmanager
-def programs_in(folder: Path) -> Iterator[Programs]:
+def warm_starts() -> Iterator[WarmStarts | None]:
+    """What starts our programs quicker within the block; None where the system cannot."""
+    starts = WarmStarts(REPOSITORY, _dying_with_us()) if IS_POSSIBLE else None
+    try:
+        yield starts
+    finally:
+        if starts is not None:
+            starts.close()
+
+
+@contextmanager
+def programs_in(folder: Path, warm_starts: WarmStarts | None = None) -> Iterator[Programs]:
     """Programs that log to `folder` and do not outlive the block."""
-    programs = Programs(folder)
+    programs = Programs(folder, warm_starts)
     try:
         yield programs
     finally:

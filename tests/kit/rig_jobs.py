@@ -64,6 +64,18 @@ def command_job(
     }
 
 
+def restart_job(job: str = "restart") -> dict[str, Any]:
+    """Every gateway restarts."""
+    return {
+        "name": job,
+        "id": job,
+        "targets": {"resource": "gateway", "query": {"id": {"$ne": "central"}}},
+        "iteration": {"timeout": "60s"},
+        "retry": {"attempts": 1},
+        "steps": [{"uses": "device.reset"}, {"uses": "device.wait"}],
+    }
+
+
 def ask(
     name: str, step_id: str | None = None, timeout: str | None = None, **parameters: Any
 ) -> dict[str, Any]:

@@ -199,6 +199,12 @@ class Site:
         else:
             self._program.start()
 
+    def start_by(self, *command: str | Path, env: Mapping[str, str] | None = None) -> None:
+        """Start it the first time through another program, such as one that keeps it running."""
+        self._program = self._programs.start(
+            f"gateway-{self.label}", *command, env=env, cwd=REPOSITORY
+        )
+
     def wait_for_session(self, deadline_s: float = 30) -> None:
         self.program.wait_for_line("session opened", deadline_s)
 

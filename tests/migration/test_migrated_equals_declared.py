@@ -2,10 +2,12 @@
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlmodel import SQLModel
 
 from cloud.storage import schema
 from cloud.storage.database import open_database
+from cloud.storage.upgrade import config, newest
 
 
 def test_migrated_equals_declared(database_url: str):
@@ -20,6 +22,10 @@ def test_migrated_equals_declared(database_url: str):
     finally:
         database.close()
     assert schema.DUE
+
+
+def test_the_newest_version_is_told_by_the_name_of_its_file():
+    assert ScriptDirectory.from_config(config()).get_current_head() == newest()
 
 
 def _partial_indexes(connection: object) -> set[str]:

@@ -9,9 +9,10 @@ import sqlite3
 import pytest
 
 from contract.lifecycle import StepStatus, TaskStatus
-from contract.messages import Welcome
+from contract.messages import CancelItem, Limits, Welcome
 from contract.topics import Kind
 from gateway.actions import flow
+from gateway.journal import tasks
 from tests.kit.attempts import a_body, a_step, an_offer
 from tests.kit.edge_rig import CommandOnce, EdgeRig
 from tests.kit.fake_cloud import FakeCloud, Weather
@@ -259,6 +260,70 @@ def test_a_cancel_ends_a_running_attempt(tmp_path, mode):
 
     run_in_virtual_time(story())
     assert rig.devices["d0"].commands == []
+
+
+@pytest.mark.row("E1")
+@pytest.mark.parametrize("is_before_restart", [True, False])
+def test_a_cancel_that_meets_no_worker_is_said_once_and_obeyed(tmp_path, is_before_restart):
+    rig = a_rig(tmp_path, a_step("wait", "flow.delay", **{"with": {"for": 60}}), a_step("never"))
+    offer_all(rig, 1)
+    (task,) = rig.cloud.tasks.values()
+    asked = [CancelItem(task=task.offer.task, attempt=1, mode="force")]
+
+    async def story():
+        async with rig.running():
+            await wait_until_async(lambda: task.status is TaskStatus.RUNNING, 10)
+            await asyncio.sleep(1)
+            if is_before_restart:  # the journal has it, and the process ends before anybody hears
+                await rig.gateway._journal.run(tasks.cancel, asked, rig._clock())
+        rig.cloud.is_up = False  # nobody says it again
+        async with rig.running() as gateway:
+            if not is_before_restart:  # the lanes are not taken up yet
+                held = await gateway._journal.run(tasks.cancel, asked, rig._clock())
+                gateway.supervisor.cancel(held)
+            await asyncio.sleep(1)
+            ((status,),) = await gateway._journal.run(
+                lambda db: db.execute("SELECT status FROM tasks").fetchall()
+            )
+            assert status == TaskStatus.CANCELLED
+
+    run_in_virtual_time(story())
+    assert rig.devices["d0"].commands == []
+
+
+@pytest.mark.row("E1")
+def test_a_cloud_that_is_years_ahead_when_a_gateway_starts_buries_nothing(tmp_path):
+    rig = a_rig(tmp_path, a_step("first"))
+    offer_all(rig, 1)
+    ahead = 0
+    rig.cloud.clock = lambda: rig._clock().wall + ahead
+    rig.cloud.limits = Limits(heartbeat=60_000)
+
+    async def kept():
+        ((kept,),) = await rig.gateway._journal.run(
+            lambda db: db.execute("SELECT count(*) FROM tasks").fetchall()
+        )
+        return kept
+
+    async def story():
+        nonlocal ahead
+        async with rig.running():
+            await wait_until_async(lambda: rig.cloud.all_ended, 60)
+            await asyncio.sleep(5)
+        ahead = 20 * 365 * 86_400_000
+        async with rig.running() as gateway:
+            await asyncio.sleep(600)
+            assert await kept() == 1
+            assert gateway._health()["cloud_clock_ahead_ms"] > 0
+            said, ahead = len(rig.cloud.hellos), 0
+            await asyncio.sleep(3_300)
+            assert len(rig.cloud.hellos) > said
+            assert gateway._health()["cloud_clock_ahead_ms"] == 0
+        async with rig.running():
+            await asyncio.sleep(10)
+            assert await kept() == 1
+
+    run_in_virtual_time(story())
 
 
 def test_a_refused_report_does_not_hold_up_the_others(tmp_path):

@@ -20,6 +20,11 @@ def test_a_device_serves_one_run_at_a_time_the_most_urgent_first(rig):
     low = rig.start({**command_job(job="low", steps=steps), "priority": "low"})
     normal = rig.start(command_job(job="normal", steps=steps))
     high = rig.start({**command_job(job="high", steps=steps), "priority": "high"})
+
+    def are_planned() -> bool:
+        return all(rig.client.runs.get(run).counts.pending == 2 for run in (low, normal, high))
+
+    wait_until(are_planned, 30, "the tasks of all three")
     rig.client.holds.lift("gateway", "north")
 
     def waiting() -> str | None:

@@ -45,7 +45,7 @@ class FirmwareRecover:
         if not isinstance(name, str):
             raise StepInvalid("firmware.recover takes an `artifact`")
         state = await look(call, reach)
-        if state.takes == "any":
+        if state.takes != "mcuboot":
             raise StepInvalid("the device's driver knows no recovery", "verb_unsupported")
         fetched = await reach.fetch(name, lambda percent, note: reach.progress(percent / 5, note))
         image = await read_image(fetched)

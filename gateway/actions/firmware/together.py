@@ -1,4 +1,4 @@
-"""Several devices of one gateway updated together: all of them, or none.
+"""Several devices of one gateway, and itself, updated together: all of them, or none.
 
 Four steps: stage brings every image onto its device, switch restarts into them rank by rank and
 reads back, confirm keeps them all, and rollback, which always runs, takes back what was not kept.
@@ -14,8 +14,17 @@ from typing import Final
 from pydantic import JsonValue
 
 from contract.durations import parse_duration
+from contract.ids import THIS_GATEWAY
 from contract.steps import AfterRestart, TogetherParameters
-from gateway.actions.base import Call, Reach, StepDone, StepOutcome, StepRefused, parsed
+from gateway.actions.base import (
+    Call,
+    Reach,
+    StepDone,
+    StepOutcome,
+    StepRefused,
+    parsed,
+    restart_request,
+)
 from gateway.actions.firmware.looks import Stop, about, look, settled, until_online
 from gateway.domain.uploads import uploads_of
 from gateway.drivers.base import Reset
@@ -42,6 +51,11 @@ class Member:
     upload: Mapping[str, JsonValue]
     fallback: str | None
     memory: Mapping[str, JsonValue]
+
+    @property
+    def turn(self) -> tuple[int, bool]:
+        """Within a rank the gateway comes last, and alone: its restart interrupts the others."""
+        return self.rank, self.device == THIS_GATEWAY
 
     @property
     def version(self) -> Facts:
@@ -78,7 +92,7 @@ class _Together:
         self, members: Sequence[Member], at_once: int, call: Call, reach: Reach
     ) -> list[_Ended]:
         ended: list[_Ended] = []
-        ranks = [list(each) for _, each in groupby(members, key=lambda member: member.rank)]
+        ranks = [list(each) for _, each in groupby(members, key=lambda member: member.turn)]
         if not self.by_rank:
             ranks = [list(members)]
         seats = asyncio.Semaphore(at_once)
@@ -119,7 +133,7 @@ class StageTogether(_Together):
         if not state.has_way_back:
             text = f"its bootloader ({state.mode}) never goes back, so it cannot be one of several"
             raise Stop("step_invalid", text)
-        if state.takes == "mcuboot" and not all(i.confirmed for i in state.images if i.active):
+        if not all(i.confirmed for i in state.images if i.active):
             raise Stop("device_refused", "it runs an image on test: confirm it, or roll it back")
         return await _step("firmware.upload", member, member.upload, call, reach)
 
@@ -151,6 +165,8 @@ class ConfirmTogether(_Together):
         seen = await _Seen()._all(members, at_once, call, reach)
         if any(each.failure for each in seen):
             return _outcome(seen, call)
+        # The gateway first: only it can still go back from a version that it has kept.
+        members.sort(key=lambda member: member.device != THIS_GATEWAY)
         outcome = _outcome(await self._all(members, at_once, call, reach), call)
         if isinstance(outcome, StepDone):
             return StepDone(outcome.result, {**outcome.memory, KEPT: True})
@@ -180,16 +196,19 @@ class RollbackTogether(_Together):
         if not held:
             return StepDone(note="no device was restarted")
         await reach.claim([member.device for member in members])
-        backwards = sorted(held, key=lambda member: -member.rank)
+        backwards = sorted(held, key=lambda member: member.turn, reverse=True)
         return _outcome(await self._all(backwards, at_once, call, reach), call)
 
     async def work(self, member: Member, call: Call, reach: Reach) -> _Ended:
         wait_s = _wait_s(call)
         await until_online(replace(call, timeout_s=min(wait_s, call.timeout_s)), reach)
-        state = await settled(call, reach)
-        if any(image.pending for image in state.images):
+        state = await look(call, reach)
+        if not state.unmarks:
+            state = await settled(call, reach)
+        if not state.unmarks and any(image.pending for image in state.images):
             # A mark cannot be taken away: the test boot it asks for is made, and not confirmed.
-            await reach.ask_device(Reset(), call.timeout_s, reach.progress)
+            reset = Reset(request=restart_request(call))
+            await reach.ask_device(reset, call.timeout_s, reach.progress)
             await until_online(call, reach)
         ended = await _step("firmware.rollback", member, {}, call, reach)
         if ended.failure is None or member.fallback is None:
@@ -238,7 +257,7 @@ def _members(call: Call) -> tuple[list[Member], int]:
                 memory if isinstance(memory, Mapping) else {},
             )
         )
-    return sorted(found, key=lambda member: member.rank), asked.at_once
+    return sorted(found, key=lambda member: member.turn), asked.at_once
 
 
 async def _step(

@@ -20,6 +20,7 @@ from gateway.actions.base import (
     Reach,
     StepDone,
     StepOutcome,
+    restart_request,
 )
 from gateway.actions.firmware.looks import (
     Stop,
@@ -95,6 +96,7 @@ class FirmwareUpload:
         memory = memory_of(image, fetched, image_hash, version, state, call.memory)
         told = {**facts(image_hash, version), **({"image": image} if image else {})}
         if chosen.there:
+            _check_version(chosen.version, call, state)
             return StepDone({"uploaded": False, **told}, memory, chosen.there)
         if state.slot_size is not None and fetched.size > state.slot_size:
             text = f"{fetched.size} bytes do not fit a slot of {state.slot_size}"
@@ -115,8 +117,13 @@ class FirmwareUpload:
 
         await ask(reach, request, call.timeout_s, tell)
         after = (await look(call, reach)).of(image)
-        if image_hash and lists_hashes(after) and after.holding(image_hash) is None:
+        found = after.holding(image_hash)
+        if image_hash and lists_hashes(after) and found is None:
             raise Stop("image_refused", "the device does not list the image it received")
+        if state.takes == "bundle" and found is not None:
+            _check_version(found.version, call, state)
+            memory |= {"version": found.version}
+            told |= {"version": found.version}
         return StepDone({"uploaded": True, **told}, memory)
 
 
@@ -133,7 +140,7 @@ async def _choose(
     if state.boots_newest and active is not None and slot is not None and slot % 2 == active.slot:
         raise Stop("image_refused", f"slot {slot} is the one that runs: {active.version}")
     chosen = await _of_slot(given, runs_in, state, call, reach)
-    if chosen.there or state.takes == "any":
+    if chosen.there or state.takes != "mcuboot":
         return chosen
     is_running = (
         active is not None
@@ -178,12 +185,23 @@ async def _of_slot(
         version = str(call.parameters.get("version") or "")
         is_there = version and state.active and same_version(state.active.version, version)
         return _Chosen(fetched, "", version, "the version already runs" if is_there else "")
-    image = await read_image(fetched)
-    found = state.holding(image.hash.hex())
+    if state.takes == "bundle":
+        image_hash, version = fetched.sha256, ""
+    else:
+        image = await read_image(fetched)
+        image_hash, version = image.hash.hex(), image.version
+    found = state.holding(image_hash)
     there = "" if found is None else "the device already holds the image"
     if found is not None and found.active:
         there = "the image already runs" + ("" if found.confirmed else ", on test")
-    return _Chosen(fetched, image.hash.hex(), image.version, there)
+    return _Chosen(fetched, image_hash, version or (found.version if found else ""), there)
+
+
+def _check_version(version: str, call: Call, state: FirmwareState) -> None:
+    """What a bundle holds is known once it is unpacked. Raises Stop for another than is wanted."""
+    wanted = call.parameters.get("version")
+    if state.takes == "bundle" and wanted is not None and not same_version(version, str(wanted)):
+        raise Stop("image_invalid", f"the file holds {version}, not {wanted}")
 
 
 def _is_older(version: str, than: str) -> bool:
@@ -220,7 +238,7 @@ class FirmwareTest:
             raise Stop("image_refused", "the device does not hold the image")
         if not state.has_test:
             return "the device boots the newest image by itself"
-        request = TestFirmware(image_hash)
+        request = TestFirmware(image_hash, restart_request(call, "device.reset"))
         answer = await reach.ask_device(request, call.timeout_s, reach.progress)
         if isinstance(answer, Refused):
             if answer.code == "verb_unsupported":
@@ -311,13 +329,17 @@ class FirmwareRollback:
 
     async def _roll_back(self, call: Call, reach: Reach) -> StepDone:
         state = await look(call, reach)
+        if state.unmarks and any(image.pending for image in state.images):
+            await ask(reach, RollbackFirmware(), call.timeout_s)
+            state = await look(call, reach)
         leaving, staying, note = [], [], ""
         for uploaded in uploads_of(call.memory):
             before = active_of(state, uploaded.image)
-            previous, ours = uploaded.previous_hash, uploaded.image_hash
+            previous, brought = uploaded.previous_hash, uploaded.image_hash
+            is_other = brought and before.image_hash and before.image_hash != brought
             if previous and before.image_hash == previous and before.confirmed:
                 note = "the image before runs already"
-            elif ours and before.image_hash and before.image_hash != ours and before.confirmed:
+            elif is_other and before.confirmed:
                 note = "the new image never ran"
             else:
                 leaving.append(before)
@@ -325,13 +347,19 @@ class FirmwareRollback:
             staying.append(before)
         if not leaving:
             return StepDone(about_all(staying), note=note)
-        is_reset_needed = False
+        is_reset_needed, is_done = False, False
+        ours = {uploaded.image_hash for uploaded in uploads_of(call.memory)} - {""}
+        request = restart_request(call)
         for before in leaving:
-            answer = await ask(reach, RollbackFirmware(before.image), call.timeout_s)
+            rollback = RollbackFirmware(before.image, request)
+            answer = await ask(reach, rollback, call.timeout_s)
             result = answer.result if isinstance(answer.result, Mapping) else {}
             is_reset_needed |= bool(result.get("reset_needed"))
+            is_done |= bool(result.get("done"))
+        if is_done and not ours & {before.image_hash for before in leaving}:
+            return StepDone(about_all(leaving), note="it has gone back already")
         if is_reset_needed:
-            await ask(reach, Reset(), call.timeout_s)
+            await ask(reach, Reset(request=request), call.timeout_s)
         await until_online(call, reach)
         state = await settled(call, reach, going_away=tuple(leaving))
         after = [active_of(state, uploaded.image) for uploaded in uploads_of(call.memory)]

@@ -22,6 +22,7 @@ from cloud.storage.database import open_database
 from contract.ids import DEFAULT_ORG, GatewayId
 from contract.messages import Hello, InventoryDevice, OfferedTask, Report, TaskSnapshot
 from contract.topics import Address
+from tests.kit.prepared import PreparedSqlite
 
 TOKEN = "the administrator's token"
 NOW = 1_800_000_000_000
@@ -101,9 +102,8 @@ class Service:
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Service]:
-    database = open_database(f"sqlite:///{tmp_path / 'cloud.db'}")
-    await database.prepare()
+async def api(tmp_path: Path, prepared_sqlite: PreparedSqlite) -> AsyncIterator[Service]:
+    database = open_database(prepared_sqlite.copy_to(tmp_path / "cloud.db"))
     await database.run(instance.first_start, NOW, TOKEN)
     store = DiskStore(tmp_path / "artifacts")
     store.prepare()

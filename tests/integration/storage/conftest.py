@@ -9,9 +9,8 @@ from tests.integration.storage.world import World
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    opened = open_database(database_url)
-    opened.prepare_now()
+def database(prepared_url: str) -> Iterator[Database]:
+    opened = open_database(prepared_url)
     yield opened
     opened.close()
 

@@ -62,7 +62,6 @@ HANDS = st.one_of(
 def play(url: str, moves: list[tuple[Any, ...]]) -> None:
     database = open_database(url)
     try:
-        database.prepare_now()
         story = Story(World(database))
         for move in moves:
             story.play(move)
@@ -105,15 +104,17 @@ QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.
 @settings(max_examples=20, suppress_health_check=QUIET)
 @given(moves=STORIES)
 @rare
-def test_invariants_hold_on_sqlite(tmp_path_factory: pytest.TempPathFactory, moves: Any):
-    play(f"sqlite:///{tmp_path_factory.mktemp('story') / 'cloud.db'}", moves)
+def test_invariants_hold_on_sqlite(
+    prepared_sqlite: Any, tmp_path_factory: pytest.TempPathFactory, moves: Any
+):
+    play(prepared_sqlite.copy_to(tmp_path_factory.mktemp("story") / "cloud.db"), moves)
 
 
 @settings(max_examples=5, suppress_health_check=QUIET)
 @given(moves=STORIES)
 @rare
-def test_invariants_hold_on_postgresql(postgres: Any, moves: Any):
-    url = postgres.create_database()
+def test_invariants_hold_on_postgresql(postgres: Any, prepared_postgres: Any, moves: Any):
+    url = prepared_postgres.copy()
     try:
         play(url, moves)
     finally:

@@ -71,6 +71,7 @@ def test_nothing_is_surely_over_before_the_cloud_has_spoken_or_because_a_clock_j
     clock = Clock(machine)
     machine.wall += 20 * YEAR
     assert clock.surely is None
+    assert clock.doubted_ms == 0
     clock.learn(machine.right, machine.mono)
     assert clock.surely == machine.right
     machine.passes(1_000)
@@ -84,3 +85,57 @@ def test_a_cloud_that_tells_no_time_changes_nothing():
     clock = Clock(Machine())
     clock.learn(0, 0)
     assert clock.surely is None
+
+
+HOUR = 3_600_000
+YEARS_AHEAD = [(0, 0), (0, -2 * YEAR), (-50 * YEAR, -2 * YEAR)]
+
+
+@pytest.mark.row("E1")
+@pytest.mark.parametrize(("machine_off", "floor_off"), YEARS_AHEAD)
+def test_a_cloud_that_is_years_ahead_at_the_start_buries_nothing(machine_off, floor_off):
+    machine = Machine(TRUE + machine_off)
+    clock = Clock(machine, TRUE + floor_off)
+    clock.learn(machine.right + 20 * YEAR, machine.mono)
+    assert clock.surely is None
+    assert clock.doubted_ms == 20 * YEAR - max(machine_off, floor_off)
+    machine.passes(HOUR // 2)
+    clock.learn(machine.right + 20 * YEAR, machine.mono)  # a second session, too soon
+    clock.learn(machine.right + 40 * YEAR, machine.mono)  # and one that says something else
+    machine.passes(HOUR)
+    clock.learn(machine.right + 40 * YEAR, machine.mono)
+    assert clock.surely is None
+    assert clock.is_to_be_confirmed
+    clock.learn(machine.right, machine.mono)  # it has been put right
+    machine.passes(HOUR)
+    clock.learn(machine.right, machine.mono)
+    assert clock.surely == machine.right
+    assert clock.doubted_ms == 0
+
+
+@pytest.mark.row("E1")
+def test_a_gateway_from_the_shelf_believes_the_cloud_once_another_session_says_the_same():
+    machine = Machine(wall=86_400_000)  # no clock of its own, and two years in a box
+    clock = Clock(machine, floor=TRUE - 2 * YEAR)
+    clock.learn(machine.right, machine.mono)
+    assert clock().wall == machine.right  # shown at once, but nothing is deleted by it
+    assert clock.surely is None
+    assert not clock.is_to_be_confirmed
+    machine.passes(HOUR)
+    assert clock.is_to_be_confirmed
+    clock.learn(machine.right + 900, machine.mono)
+    assert clock.surely == machine.right
+    machine.passes(HOUR)
+    assert clock.surely == machine.right
+
+
+@pytest.mark.row("E1")
+def test_a_machine_whose_clock_is_put_right_confirms_the_cloud_at_once():
+    machine = Machine(wall=86_400_000)
+    clock = Clock(machine)
+    clock.learn(machine.right, machine.mono)
+    assert clock.doubted_ms > 0
+    machine.wall = machine.right
+    assert clock.doubted_ms == 0
+    found = clock.surely
+    assert found == machine.right

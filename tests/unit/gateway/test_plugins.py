@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from contract import plugins
-from contract.plugins import PlugInBroken
+from contract.plugins import PlugInBroken, load_any
 from contract.steps import VERBS, AfterRestart, NoParameters, Verb, load_verbs
 from gateway.drivers.base import Bus, DriverKind
 from gateway.drivers.registry import OURS, Drivers
@@ -31,7 +31,7 @@ class Point:
     value: str = "acme:THING"
 
     def load(self) -> Any:
-        if isinstance(self.found, Exception):
+        if isinstance(self.found, BaseException):
             raise self.found
         return self.found
 
@@ -216,6 +216,11 @@ def test_an_action_is_performed_if_its_step_is_there_and_agrees():
     ):
         assert said in told
     assert [str(folder) for folder in found.profiles] == [str(REPOSITORY / "gateway")]
+
+
+def test_a_package_that_exits_when_it_is_imported_is_a_broken_one():
+    with pytest.raises(PlugInBroken, match="SystemExit: 3"):
+        load_any(Point("acme", SystemExit(3)), "driver")
 
 
 def test_of_two_packages_with_one_name_the_first_stays():

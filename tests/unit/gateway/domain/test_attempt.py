@@ -419,3 +419,26 @@ def test_after_a_restart_with_its_clock_in_1970_it_waits_no_longer_than_at_first
     again, _ = advance(waiting, Started(2), start)
     assert not advance(again, Due(), Instant(0, 59_000))[0].is_ended
     assert advance(again, Due(), Instant(0, 60_040))[0].status is TaskStatus.SCHEDULED
+
+
+def test_a_cancel_that_was_asked_meanwhile_is_obeyed_before_anything_is_done_again():
+    run = restarted(begun(READ, UPLOAD, CLEAN))
+    run, effects = advance(run, Started(2, cancel=CancelAsked("soft", "enough")), later(AT, 50))
+    assert [effect.step for effect in effects if isinstance(effect, Perform)] == ["clean"]
+    run, _ = advance(run, Done(), later(AT, 60))
+    assert run.status is TaskStatus.CANCELLED
+    waiting, _ = advance(an_attempt(READ), Started(2, cancel=CancelAsked("soft", "")), AT)
+    assert waiting.cancel is None  # one that has not begun is cancelled in the journal
+
+
+def test_a_cancel_during_the_last_step_leaves_nothing_awaiting():
+    body = a_body(READ, acknowledge={"topic": "acks"})
+    run = play(
+        accept(an_offer(timeout=60_000), body, 1, AT),
+        (Started(1), []),
+        (Begin(), ["read"]),
+        (CancelAsked("soft", "enough"), [AskToStop()]),
+        (Done("1.4.2"), []),
+    )
+    assert run.status is TaskStatus.CANCELLED
+    assert run.steps[0].status is StepStatus.SUCCEEDED

@@ -8,7 +8,7 @@ import pytest
 from contract.lifecycle import TaskStatus
 from contract.messages import CancelItem, LogLine, TaskRef, TaskSnapshot
 from gateway.domain.attempt import advance
-from gateway.domain.facts import Begin, Done, Instant, Started
+from gateway.domain.facts import Begin, CancelAsked, Done, Instant, Perform, Started
 from gateway.domain.retention import Keeping
 from gateway.journal import keeping, outbox, tasks
 from gateway.journal.database import migrate
@@ -21,6 +21,7 @@ TASK = f"{RUN}-0"
 @pytest.fixture
 def db():
     connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.create_function("sync_before_answering", 0, lambda: None)
     migrate(connection)
     yield connection
     connection.close()
@@ -93,6 +94,16 @@ def test_a_tombstone_answers_too(db):
     assert keeping.prune(db, Keeping(), year.wall).gone == 1
 
 
+def test_what_was_stamped_by_a_clock_years_ahead_has_its_time_from_now_on(db):
+    take(db, an_offer())
+    ended = finish(db)
+    years = later(AT, 20 * 365 * 86_400_000)
+    tasks.stored(db, [(TASK, 1, ended.revision)], years)
+    assert keeping.prune(db, Keeping(), AT.wall).buried == 0
+    assert keeping.prune(db, Keeping(), later(AT, 6 * 86_400_000).wall).buried == 0
+    assert keeping.prune(db, Keeping(), later(AT, 7 * 86_400_000).wall).buried == 1
+
+
 def test_results_that_were_never_stored_are_never_buried(db):
     take(db, an_offer())
     finish(db)
@@ -130,10 +141,61 @@ def test_a_recall_hands_back_what_waits_and_the_worker_learns_of_it(db):
     attempt = tasks.next_of(db, "pump-7", AT)
     assert attempt is not None
     held = tasks.cancel(db, [CancelItem(task=TASK, attempt=1, mode="recall")], AT)
-    assert [lane for lane, _ in held] == ["pump-7"]
+    assert [(one.lane, one.is_ended) for one in held] == [("pump-7", True)]
     assert [s.status for s in unsent(db)] == [TaskStatus.SCHEDULED]
     begun, _ = advance(advance(attempt, Started(1), AT)[0], Begin(), AT)
     assert not tasks.save(db, begun, attempt.revision, AT)
+
+
+def begin(db, body=BODY, boot=1, now=AT):
+    tasks.take_offers(db, [body], [an_offer()], boot, now)
+    attempt = tasks.next_of(db, "pump-7", now)
+    assert attempt is not None
+    begun, _ = advance(advance(attempt, Started(boot), now)[0], Begin(), now)
+    assert tasks.save(db, begun, attempt.revision, now)
+    return begun
+
+
+@pytest.mark.row("E1")
+def test_a_cancel_of_what_has_begun_is_kept_until_somebody_carries_it(db):
+    begin(db)
+    asked = CancelItem(task=TASK, attempt=1, mode="soft", reason="stop it")
+    assert [one.is_ended for one in tasks.cancel(db, [asked], AT)] == [False]
+    recall = asked.model_copy(update={"mode": "recall"})
+    tasks.cancel(db, [recall], AT)
+    assert tasks.cancel_asked(db, TASK, 1) == CancelAsked("soft", "stop it")
+    tasks.cancel(db, [asked.model_copy(update={"mode": "force"})], AT)
+    tasks.cancel(db, [asked], AT)
+
+    # After a restart: the worker reads it with the attempt.
+    attempt = tasks.next_of(db, "pump-7", AT)
+    assert attempt is not None
+    kept = tasks.cancel_asked(db, TASK, 1)
+    assert kept == CancelAsked("force", "stop it")
+    after, effects = advance(attempt, Started(2, cancel=kept), AT)
+    assert after.status is TaskStatus.CANCELLED
+    assert not [effect for effect in effects if isinstance(effect, Perform)]
+    assert tasks.save(db, after, attempt.revision, AT)
+
+
+@pytest.mark.row("E1")
+def test_a_cancel_that_comes_while_the_last_step_ends_leaves_nothing_awaiting(db):
+    body = a_body(a_step("read"), acknowledge={"topic": "acks"})
+    begun = begin(db, body)
+    tasks.cancel(db, [CancelItem(task=TASK, attempt=1)], AT)
+    # The worker has not heard of it, and will carry the attempt no more.
+    done, _ = advance(begun, Done("ok"), AT)
+    assert done.is_awaiting
+    assert tasks.save(db, done, begun.revision, AT)
+    assert [s.status for s in unsent(db)] == [TaskStatus.CANCELLED]
+
+
+def test_a_recall_of_what_awaits_its_acknowledgment_ends_nothing(db):
+    begun = begin(db, a_body(a_step("read"), acknowledge={"topic": "acks"}))
+    assert tasks.save(db, advance(begun, Done("ok"), AT)[0], begun.revision, AT)
+    (held,) = tasks.cancel(db, [CancelItem(task=TASK, attempt=1, mode="recall")], AT)
+    assert not held.is_ended
+    assert [s.status for s in unsent(db)] == [TaskStatus.AWAITING]
 
 
 def test_what_the_cloud_forgets_is_stopped_and_not_sent(db):
@@ -199,3 +261,17 @@ def test_marks_name_what_is_open_and_what_has_ended(db):
     finish(db, "b", Instant(AT.wall + 9, 9))
     assert {m.status for m in tasks.marks(db)} == {"accepted", "succeeded"}
     assert [m.status for m in tasks.marks(db, open_only=True)] == ["accepted"]
+
+
+@pytest.mark.row("E1")
+def test_what_a_disk_has_changed_is_replaced_and_the_rest_is_sent(db):
+    take(db, an_offer(), an_offer(1, device="b"), an_offer(2, device="c"))
+    finish(db)
+    db.execute("UPDATE tasks SET snapshot = '{\"task\": \ufffd' WHERE lane <> 'c'")
+    assert tasks.replace_unreadable(db, 100, AT) == 2
+    told = {snapshot.task: snapshot.status for snapshot in unsent(db)}
+    assert told == {TASK: "succeeded", f"{RUN}-1": "failed", f"{RUN}-2": "accepted"}
+    outbox.add(db, "live", [LogLine(number=0, at=1, text=f"{n}") for n in range(3)])
+    db.execute("UPDATE outbox SET line = substr(line, 3) WHERE number = 2")
+    assert outbox.drop_unreadable(db, 100) == 1
+    assert [n for n, _ in outbox.first(db, "live", "logs", 9, 10**6)] == [1, 3]

@@ -88,3 +88,15 @@ def test_a_device_never_has_two_holders_and_in_the_end_all_are_served(words):
         assert all(each.done() for each in waiting)
 
     asyncio.run(story())
+
+
+async def test_who_has_a_device_takes_it_again_past_those_who_wait_for_it():
+    claims = Claims()
+    await claims.take(["a", "b"], "first")
+    waiting = asyncio.ensure_future(claims.take(["a"], "second"))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await claims.take(["a", "b"], "first")
+    claims.release("first")
+    await waiting
+    assert claims.holder_of("a") == "second"
