@@ -10,8 +10,12 @@ from tests.campaign.story import make_story
 from tests.kit.brokers import MOSQUITTO
 from tests.kit.warm_starts import WarmStarts
 
-# By stage. What `make test` plays is in two parts, for two workers.
-STORIES = [(0, range(0, 5)), (0, range(5, 9)), (1, range(9, 17)), (3, range(17, 25))]
+# By stage: 0 has NATS and SQLite, 1 mosquitto and SQLite, 3 mosquitto and PostgreSQL. Each in two
+# parts, for two workers.
+STORIES = [
+    (0, range(0, 5)), (0, range(5, 9)), (1, range(9, 13)), (1, range(13, 17)),
+    (3, range(17, 21)), (3, range(21, 25)),
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -25,17 +29,11 @@ def setting(
     yield Setting(tmp_path, make_database, warm_starts)
 
 
-# Stage 0 has NATS and SQLite, 1 mosquitto and SQLite, 3 mosquitto and PostgreSQL.
 @pytest.mark.row("E1", "E9")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("number", "seeds"),
-    [
-        pytest.param(
-            number, seeds, id=f"{number}-{seeds[0]}", marks=[pytest.mark.campaign] if number else []
-        )
-        for number, seeds in STORIES
-    ],
+    [pytest.param(number, seeds, id=f"{number}-{seeds[0]}") for number, seeds in STORIES],
 )
 def test_every_promise_is_kept_whatever_dies(setting: Setting, number: int, seeds: range) -> None:
     if number % 2 and not MOSQUITTO.exists():
