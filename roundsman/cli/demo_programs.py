@@ -30,10 +30,16 @@ class Program:
 
     @property
     def ending(self) -> str | None:
-        """How it ended; None while it runs."""
-        code = self.process.poll()
-        if code is None:
-            return None
+        """How it ended; None while it runs. It is left to be waited for.
+
+        Asked also by a signal's handler, in the middle of the same question: Popen.poll would then
+        find its own lock taken, and say that the program runs.
+        """
+        if (code := self.process.returncode) is None:
+            ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None:
+                return None
+            code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
@@ -62,10 +68,14 @@ class Programs:
         self._stop()
 
     def start(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
-        """Start a program in the demo's folder; its output goes to `logs/{name}.log`."""
+        """Start a program in the demo's folder; its output goes to `logs/{name}.log`.
+
+        Raises Failure where it has ended at once, before anybody knew it.
+        """
         log = self._folder / "logs" / f"{name}.log"
         log.parent.mkdir(exist_ok=True)
         self._running.append(self._started(name, command, env, log))
+        self.check()
 
     def start_again(self) -> Iterator[str]:
         """From now on whatever ends is started again: says what, each time it is asked."""
@@ -73,6 +83,7 @@ class Programs:
         for number, program in enumerate(self._running):
             if program.ending is not None:
                 yield f"{program.name} has ended ({program.ending}) and is started again"
+                program.process.wait()
                 self._running[number] = self._started(
                     program.name, program.command, program.env, program.log
                 )

@@ -52,14 +52,18 @@ def test_both_images_are_real_and_signed(tmp_path: Path):
     assert str(header.version).startswith("2.4.1")
 
 
-def a_demo(folder: Path, body: str, *, stays: bool = False) -> subprocess.Popen[str]:
+def a_demo(
+    folder: Path, body: str, *, stays: bool = False, before: str = ""
+) -> subprocess.Popen[str]:
     """A process that starts a child, which starts another, as the cloud does its broker."""
     again = "[print(news, flush=True) for news in programs.start_again()]; " if stays else ""
     code = (
         "import sys, time\nfrom pathlib import Path\n"
         "from roundsman.cli.demo_programs import Programs\n"
+        f"{before}"
         f"with Programs(Path({str(folder)!r})) as programs:\n"
         f"    programs.start('cloud', [sys.executable, '-c', {body!r}], {{}})\n"
+        f"    {again or 'pass'}\n"
         "    print('started', flush=True)\n"
         f"    while True: {again}time.sleep(0.05)\n"
     )
@@ -75,7 +79,12 @@ def family(demo: subprocess.Popen[str], size: int) -> list[psutil.Process]:
 
 
 def close(demo: subprocess.Popen[str]) -> str:
-    _, err = demo.communicate(timeout=20)
+    with demo:
+        try:
+            _, err = demo.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            demo.kill()  # what fails here fails nowhere else
+            raise
     return err
 
 
@@ -102,8 +111,23 @@ def test_a_program_that_ends_is_named_with_the_tail_of_its_log(tmp_path: Path):
     assert "The program cloud has ended (exit code 1); its log ends:\nthe disk is full" in err
 
 
+def test_a_program_that_ends_before_it_is_known_is_named_too(tmp_path: Path):
+    late = (
+        "class Late(Programs):\n"
+        "    def _started(self, *words):\n"
+        "        found = super()._started(*words)\n"
+        "        while found.ending is None: time.sleep(0.01)\n"
+        "        return found\n"
+        "Programs = Late\n"
+    )
+    demo = a_demo(tmp_path, "import sys; sys.exit('the disk is full')", before=late)
+    assert "The program cloud has ended (exit code 1)" in close(demo)
+
+
 def test_a_demo_that_stays_starts_again_what_was_killed(tmp_path: Path):
     demo = a_demo(tmp_path, SLEEP, stays=True)
+    assert demo.stdout is not None
+    assert demo.stdout.readline() == "started\n"  # before that it would give up
     (child,) = family(demo, 1)
     child.kill()
     wait_until(lambda: child not in psutil.Process(demo.pid).children())
