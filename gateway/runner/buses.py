@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from gateway.domain.bus import Ask, LineHealth, Turns
-from gateway.errors import DeviceUnreachable, LineQuarantined
+from gateway.errors import DeviceUnreachable
 from gateway.logs import Log
+from gateway.transports.line_watch import check_line
 
 log = Log()
 
@@ -48,7 +49,7 @@ class Buses:
         LineQuarantined, one of these, where the line is left alone.
         """
         found = self._of(bus)
-        self._check(bus)
+        check_line(self, bus)
         ticket = next(self._tickets)
         found.turns = found.turns.asked(Ask(ticket, device))
         try:
@@ -70,18 +71,13 @@ class Buses:
             raise DeviceUnreachable(f"the line {bus} was busy for {within_s:.0f} s") from None
         finally:
             del found.waits[ticket]
-        self._check(bus)
+        check_line(self, bus)
 
     def _wake(self, found: _Bus) -> None:
         holder = found.turns.holder
         waiting = None if holder is None else found.waits.get(holder.ticket)
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
-
-    def _check(self, bus: str) -> None:
-        why = self.shut(bus)
-        if why is not None:
-            raise LineQuarantined(why)
 
     # -- how the lines are
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from contract.device.line_json import Event, Frame, LineReader, Reply, Request, encode
-from gateway.errors import DeviceUnreachable, LineQuarantined, PortUnavailable
+from gateway.errors import DeviceUnreachable, PortUnavailable
 from gateway.transports.base import ByteLink, Turns
+from gateway.transports.line_watch import hear_garbage, look_at
 
 DRAIN_WITHIN_S: Final = 5.0
 LISTEN_WITHIN_S: Final = 5.0
@@ -139,8 +140,7 @@ class LineJsonLine:
         self.frames = LineReader()
         loop = asyncio.get_running_loop()
         self._reader = loop.create_task(self._read(), name="transports.line_json_link.reader")
-        # Nobody may be waiting when the line breaks; the next exchange then opens it again.
-        self._reader.add_done_callback(_look_at)
+        self._reader.add_done_callback(look_at)
         return self._reader
 
     async def _close(self) -> None:
@@ -165,11 +165,8 @@ class LineJsonLine:
                 self._take(frame)
             garbage = counters.garbage_bytes - before
             if garbage:
-                self._turns.garbage(self.bus, garbage / self._bytes_per_s)
-                why = self._turns.shut(self.bus)
-                if why is not None:
-                    await self._port.close()
-                    raise LineQuarantined(why)
+                line_s = garbage / self._bytes_per_s
+                await hear_garbage(self._turns, self.bus, self._port, line_s)
 
     def _take(self, frame: Frame) -> None:
         match frame:
@@ -199,8 +196,3 @@ class LineJsonLine:
             self.counters.late += 1
         else:
             self.counters.strangers += 1
-
-
-def _look_at(reader: "asyncio.Task[None]") -> None:
-    if not reader.cancelled():
-        reader.exception()

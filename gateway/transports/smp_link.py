@@ -21,8 +21,9 @@ from contract.device.smp import (
     decode_response,
     encode_frame,
 )
-from gateway.errors import DeviceUnreachable, LineQuarantined
+from gateway.errors import DeviceUnreachable
 from gateway.transports.base import ByteLink, Turns
+from gateway.transports.line_watch import check_line, hear_garbage, look_at
 
 DRAIN_WITHIN_S: Final = 5.0
 LONGEST_WAIT_S: Final = 6.0
@@ -95,14 +96,14 @@ class SmpLink:
     async def open(self) -> None:
         """Open the port and start reading. Raises DeviceUnreachable: LineQuarantined, if shut."""
         await self.close()
-        self._check()
+        if self._turns is not None:
+            check_line(self._turns, self._bus)
         await self._port.open()
         self._frames = FrameReader()
         loop = asyncio.get_running_loop()
         self._counted_at_s = loop.time()
         self._reader = loop.create_task(self._read(), name="transports.smp_link.reader")
-        # Nobody may be waiting when the line breaks; whoever asks next opens it again.
-        self._reader.add_done_callback(_look_at)
+        self._reader.add_done_callback(look_at)
         await self.resync()
 
     async def close(self) -> None:
@@ -191,22 +192,10 @@ class SmpLink:
                         self._take(item.message)
                     case TextLine():
                         self._tell(item.text)
-            await self._watch(self._frames.counters.garbage_bytes - before)
-
-    async def _watch(self, garbage_bytes: int) -> None:
-        """Let go of a line that chatters, until it is tried again."""
-        if self._turns is not None and garbage_bytes:
-            self._turns.garbage(self._bus, garbage_bytes / (self._bytes_per_s or BYTES_PER_S))
-            try:
-                self._check()
-            except LineQuarantined:
-                await self._port.close()
-                raise
-
-    def _check(self) -> None:
-        why = None if self._turns is None else self._turns.shut(self._bus)
-        if why is not None:
-            raise LineQuarantined(why)
+            garbage = self._frames.counters.garbage_bytes - before
+            if self._turns is not None and garbage:
+                line_s = garbage / (self._bytes_per_s or BYTES_PER_S)
+                await hear_garbage(self._turns, self._bus, self._port, line_s)
 
     def _take(self, message: bytes) -> None:
         try:
@@ -237,11 +226,6 @@ class SmpLink:
             return
         self._allowed_lines -= 1
         self._on_text(text[:512])
-
-
-def _look_at(reader: "asyncio.Task[None]") -> None:
-    if not reader.cancelled():
-        reader.exception()
 
 
 class _Waiting:
